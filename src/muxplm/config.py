@@ -1,0 +1,335 @@
+"""The workflow's settings: typed, read once, validated before anything runs. Imports no torch.
+
+`workflow/schemas/config.schema.yaml` is generated from these classes (`muxplm schema`), and a test
+holds the two equal.
+"""
+
+import copy
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from muxplm import experiments, tasks
+from muxplm.experiments import Axes, Paths, Variant
+
+DEFAULT = Path("config/config.yaml")
+
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(gt=0)]
+FamilyName = Literal[tuple(experiments.FAMILIES)]
+SizeName = Literal[experiments.SIZES]
+TaskName = Literal[tuple(tasks.TASKS)]
+
+
+class ConfigError(ValueError):
+    """One line per mistake: which key is wrong and what to write instead."""
+
+
+class Section(BaseModel):
+    # strict: a quoted number, or `5e-5` (which YAML reads as text), is a mistake to point out.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Synthetic(Section):
+    """Size of the embedded language's corpus (documents) and tasks (rows)."""
+
+    seed: int = 1
+    documents: Positive
+    train_rows: dict[TaskName, Positive]
+    validation_rows: Positive
+
+
+class Data(Section):
+    source: Literal["synthetic", "local", "hub"]
+    synthetic: Synthetic
+    max_train_rows: Positive | None = None
+    max_validation_rows: Positive | None = None
+    max_documents: Positive | None = None
+    validation_fraction: Fraction = 0.05
+
+
+class Tokenizer(Section):
+    """A WordPiece vocabulary trained on the corpus, or the files of `pretrained` at `revision`."""
+
+    pretrained: str | None = None
+    revision: str | None = None
+    vocab_size: Positive
+    unused: Positive = 16  # spare ids; a prefix demultiplexer takes N + 1 of them
+
+
+class Shape(Section):
+    """Encoder sizes. `embedding` is ELECTRA's; null means the hidden size."""
+
+    layers: Positive
+    hidden: Positive
+    heads: Positive
+    intermediate: Positive
+    embedding: Positive | None = None
+
+    @model_validator(mode="after")
+    def _heads_divide(self):
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden {self.hidden} is not a multiple of heads {self.heads}")
+        return self
+
+
+class Model(Section):
+    dropout: Fraction = 0.1
+    demultiplexer_layers: Positive = 2
+
+
+class Training(Section):
+    """One training. `rows` is how many sequences the encoder sees per step: N x rows instances."""
+
+    steps: Positive
+    rows: Positive
+    learning_rate: Rate
+    warmup: Fraction = 0.1  # of the steps
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    adam_epsilon: Rate = 1.0e-6
+    accumulation: Positive = 1
+    mask_rate: Fraction = 0.15  # of tokens masked or replaced; unused in priming
+    save_every: Positive = 1000
+    evaluate_every: Positive = 1000
+
+
+class Finetuning(Section):
+    """`steps` by task. All else as in `Training`."""
+
+    steps: dict[TaskName, Positive]
+    rows: Positive
+    learning_rate: Rate
+    warmup: Fraction = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    adam_epsilon: Rate = 1.0e-8
+    accumulation: Positive = 1
+    save_every: Positive = 1000
+
+
+class Throughput(Section):
+    """Batches are `batch` instances of `length` tokens; a trial is `batches` of them per model."""
+
+    batch: Positive
+    length: Positive
+    batches: Positive
+    trials: Positive
+    micro_batches: list[Positive]
+
+
+class Resources(Section):
+    threads: Positive = 1
+    mem_mb: Positive = 2000
+    runtime: Positive = 60  # minutes
+    gpu: Annotated[int, Field(ge=0)] = 0
+
+
+class Plan(Section):
+    """Used only to estimate hours: sustained FLOP/s of one job, and seconds to start it."""
+
+    flops: Rate
+    startup_seconds: Annotated[float, Field(ge=0)]
+    jobs_at_once: Positive
+
+
+class Settings(Section):
+    results: str
+    scratch: str
+    data_folder: str | None = None  # for data.source "local": a folder in the Hub's layout
+    families: Annotated[list[FamilyName], Field(min_length=1)]
+    sizes: Annotated[list[SizeName], Field(min_length=1)]
+    instances: Annotated[list[Positive], Field(min_length=1)]
+    tasks: Annotated[list[TaskName], Field(min_length=1)]
+    training_seeds: Annotated[list[int], Field(min_length=1)]
+    composition_seeds: Annotated[list[int], Field(min_length=1)]
+    bundle: Literal["all", "task"]  # one fine-tuning job per model, or per model and task
+    precision: Literal["bf16", "fp32"]
+    max_length: Positive
+    data: Data
+    tokenizer: Tokenizer
+    shapes: dict[SizeName, Shape]
+    model: Model
+    prime: Training
+    pretrain: Training
+    finetune: Finetuning
+    overrides: dict[str, dict[Literal[experiments.STAGES], dict]] = {}
+    throughput: Throughput
+    resources: dict[str, Resources]
+    plan: Plan
+
+    @model_validator(mode="after")
+    def _complete(self):
+        for size in self.sizes:
+            if size not in self.shapes:
+                raise ValueError(f"shapes.{size} is missing although sizes lists {size}")
+        for task in self.tasks:
+            if task not in self.finetune.steps:
+                raise ValueError(f"finetune.steps.{task} is missing although tasks lists {task}")
+        if self.data.source == "local" and not self.data_folder:
+            raise ValueError("data_folder is missing: name the folder, --config data_folder=DIR")
+        variants = self.variants if self.overrides else {}
+        for name, stages in self.overrides.items():
+            if name not in variants:
+                hint = nearest(name, variants)
+                raise ValueError(f"overrides.{name}: no such variant in this config{hint}")
+            _check_overrides(self, name, stages)
+        return self
+
+    @property
+    def axes(self) -> Axes:
+        return Axes(
+            *(tuple(axis) for axis in (self.families, self.sizes, self.instances, self.tasks))
+        )
+
+    @property
+    def paths(self) -> Paths:
+        return Paths(self.results, self.scratch)
+
+    @property
+    def variants(self) -> dict[str, Variant]:
+        return experiments.grid(self.axes)
+
+    @property
+    def bundles(self) -> dict[str, list[str]]:
+        """Which tasks one fine-tuning job takes, by the bundle's name."""
+        return {"all": self.tasks} if self.bundle == "all" else {t: [t] for t in self.tasks}
+
+    def training(self, stage: str, model: str):
+        """The settings of one stage for one variant, overrides applied."""
+        section = getattr(self, stage)
+        changed = merge(section.model_dump(), self.overrides.get(model, {}).get(stage, {}))
+        return type(section).model_validate(changed)
+
+    def recipe(self, stage: str, model: str, task_names=(), seeds=()) -> str:
+        """A short hash of everything that decides the outcome of a training, and of those before it.
+
+        Where files lie, how many threads run and what else the grid holds do not count.
+        """
+        variant = self.variants[model]
+        training = self.training(stage, model).model_dump()
+        if task_names:
+            training["steps"] = {task: training["steps"][task] for task in task_names}
+        before = variant.stage_before(stage)
+        return digest(
+            {
+                "stage": stage,
+                "numerics": NUMERICS[stage],
+                "variant": model,
+                "shape": self.shapes[variant.size].model_dump(),
+                "model": self.model.model_dump(),
+                "training": training,
+                "tasks": list(task_names),
+                "seeds": list(seeds),
+                "precision": self.precision,
+                "data": self.data_recipe(),
+                "before": self.recipe(before, model) if before else None,
+            }
+        )
+
+    def data_recipe(self) -> str:
+        return digest(
+            {
+                "numerics": NUMERICS["data"],
+                "data": self.data.model_dump(),
+                "tokenizer": self.tokenizer.model_dump(),
+                "max_length": self.max_length,
+            }
+        )
+
+
+# Raised by hand when code changes what a stage computes; see tests/test_numerics.py.
+NUMERICS = {"data": 1, "prime": 1, "pretrain": 1, "finetune": 1, "score": 1, "throughput": 1}
+
+
+def digest(value) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def nearest(name, known) -> str:
+    found = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)
+    return f"; did you mean {found[0]!r}?" if found else f"; known: {', '.join(map(str, known))}"
+
+
+def merge(base: dict, change: dict) -> dict:
+    """`base` with `change` laid over it, mapping by mapping; lists are replaced (as Snakemake does)."""
+    merged = copy.deepcopy(base)
+    for key, value in change.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if both else copy.deepcopy(value)
+    return merged
+
+
+def validate(raw: dict) -> Settings:
+    """Typed settings from a merged config, or ConfigError with one line for each mistake."""
+    try:
+        return Settings.model_validate(raw)
+    except ValidationError as error:
+        lines = dict.fromkeys(_explain(problem) for problem in error.errors())
+        raise ConfigError("\n".join(f"config: {line}" for line in lines)) from None
+
+
+def load(files=()) -> Settings:
+    """The default config with `files` (YAML or JSON) laid over it in order."""
+    raw = {}
+    for file in (DEFAULT, *map(Path, files)):
+        try:
+            content = yaml.safe_load(file.read_text())
+        except (OSError, yaml.YAMLError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"config: cannot read {file}: {reason}") from None
+        if not isinstance(content, dict):
+            raise ConfigError(f"config: {file} does not hold keys and values")
+        raw = merge(raw, content)
+    return validate(raw)
+
+
+def _check_overrides(settings: Settings, name: str, stages: dict):
+    for stage, changes in stages.items():
+        known = list(type(getattr(settings, stage)).model_fields)
+        for key in changes:
+            if key not in known:
+                raise ValueError(
+                    f"overrides.{name}.{stage}.{key}: unknown key{nearest(key, known)}"
+                )
+        try:
+            settings.training(stage, name)
+        except ValidationError as error:
+            raise ValueError(f"overrides.{name}.{stage}.{_explain(error.errors()[0])}") from None
+
+
+def schema() -> dict:
+    """The JSON schema that editors and Snakemake understand."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | Settings.model_json_schema()
+
+
+def _explain(problem: dict) -> str:
+    # pydantic marks the tested branch of a union, or the key of a mapping, by extra path parts.
+    place = [p for p in problem["loc"] if p not in ("[key]", "int", "float", "str", "none")]
+    where = ".".join(str(part) for part in place)
+    kind, given, context = problem["type"], problem["input"], problem.get("ctx", {})
+    if kind == "extra_forbidden":
+        return f"{where}: unknown key{nearest(place[-1], _keys_at(place[:-1]))}"
+    if kind == "missing":
+        return f"{where}: missing key"
+    if kind == "literal_error":
+        known = [k.strip().strip("'") for k in context["expected"].replace(" or ", ",").split(",")]
+        return f"{where}: unknown name {given!r}{nearest(given, known)}"
+    if kind == "value_error":
+        return f"{where}: {context['error']}".removeprefix(": ")
+    if kind in ("float_type", "int_type") and isinstance(given, str):
+        return f"{where}: {given!r} is text, not a number (write 5.0e-5, not 5e-5, and no quotes)"
+    return f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {given!r}"
+
+
+def _keys_at(place) -> list[str]:
+    """The keys that the schema allows at a place of the config."""
+    node, definitions = Settings.model_json_schema(), Settings.model_json_schema()["$defs"]
+    for part in place:
+        node = node.get("properties", {}).get(part) or node.get("additionalProperties") or {}
+        node = definitions[node["$ref"].split("/")[-1]] if "$ref" in node else node
+    return list(node.get("properties", {}))

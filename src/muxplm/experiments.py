@@ -1,0 +1,239 @@
+"""The grid: which variants exist, which of them each table or figure needs, where every result lies.
+
+Both the workflow's rules and the table builders read this module; nothing else spells a variant or a
+path. It is plain Python and imports neither torch nor transformers, so the DAG is planned quickly.
+"""
+
+from dataclasses import dataclass, field
+from itertools import product
+
+from muxplm.tasks import GLUE, TOKEN
+
+SIZES = ("small", "base", "large")
+STAGES = ("prime", "pretrain", "finetune")
+
+
+@dataclass(frozen=True)
+class Family:
+    """A recipe shared by all sizes and N of one row label of the paper.
+
+    `objective` is what pre-training optimises: "mlm", "rtd" (ELECTRA's replaced-token detection) or
+    None (T-MUX goes from retrieval straight to fine-tuning). `finetune_retrieval` is the weight of the
+    token-retrieval loss while fine-tuning; the task's loss has weight 1 minus it (DataMUX: 0.1).
+    """
+
+    label: str
+    encoder: str
+    objective: str | None
+    multiplexed: bool
+    multiplexer: str = "hadamard"
+    demultiplexer: str = "rsa"
+    finetune_retrieval: float = 0.0
+    sizes: tuple[str, ...] = SIZES
+    extension: bool = False  # not in the paper: reported apart from its rows
+
+
+FAMILIES = {
+    "bert": Family("BERT", "bert", "mlm", multiplexed=False),
+    "electra": Family("ELECTRA", "electra", "rtd", multiplexed=False, sizes=("base",)),
+    "tmux": Family(
+        "T-MUX", "bert", None, multiplexed=True, demultiplexer="prefix", finetune_retrieval=0.1
+    ),
+    "mux-bert": Family("MUX-BERT", "bert", "mlm", multiplexed=True),
+    "mux-electra": Family("MUX-ELECTRA", "electra", "rtd", multiplexed=True, sizes=("base",)),
+    "modernbert": Family("ModernBERT", "modernbert", "mlm", multiplexed=False, extension=True),
+    "mux-modernbert": Family(
+        "MUX-ModernBERT", "modernbert", "mlm", multiplexed=True, extension=True
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One model that is pre-trained. `name` shows only what differs from the family's default."""
+
+    family: str
+    size: str = "base"
+    n: int = 1
+    multiplexer: str = ""
+    demultiplexer: str = ""
+    retrieval_rate: float = 0.0  # weight of retrieval beside masked LM in pre-training (Table 12)
+
+    def __post_init__(self):
+        # A default spelt out is the same variant as a default left out.
+        for part in ("multiplexer", "demultiplexer"):
+            object.__setattr__(self, part, getattr(self, part) or getattr(self.recipe, part))
+
+    @property
+    def recipe(self) -> Family:
+        return FAMILIES[self.family]
+
+    @property
+    def name(self) -> str:
+        parts = [self.family, self.size]
+        if self.recipe.multiplexed:
+            parts.append(f"n{self.n}")
+        for part in ("multiplexer", "demultiplexer"):
+            if getattr(self, part) != getattr(self.recipe, part):
+                parts.append(getattr(self, part))
+        if self.retrieval_rate:
+            parts.append(f"retrieval{self.retrieval_rate:g}")
+        return "-".join(parts)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The trainings that come before fine-tuning, in order."""
+        prime = ("prime",) if self.recipe.multiplexed else ()
+        return prime + (("pretrain",) if self.recipe.objective else ())
+
+    def stage_before(self, stage: str) -> str | None:
+        """The training whose checkpoint `stage` starts from; None if it starts from scratch."""
+        earlier = [s for s in self.stages if STAGES.index(s) < STAGES.index(stage)]
+        return earlier[-1] if earlier else None
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The part of the grid that a config asks for."""
+
+    families: tuple[str, ...]
+    sizes: tuple[str, ...]
+    instances: tuple[int, ...]
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """What one table or figure is made of: variants = families x sizes x N x the changes listed."""
+
+    title: str
+    families: tuple[str, ...]
+    sizes: tuple[str, ...] = ("base",)
+    instances: tuple[int, ...] | None = None  # the N of multiplexed rows; None: all the config asks for
+    changes: tuple[dict, ...] = field(default=({},))  # Variant fields that differ from the default
+    tasks: tuple[str, ...] = GLUE + TOKEN
+    throughput: bool = False
+    extensions: bool = False  # families from outside the paper may be shown, in a block of their own
+
+    def variants(self, axes: Axes) -> list[Variant]:
+        """The rows' variants that `axes` selects, ordered by N and then by family, as in Table 1."""
+        shown = [f for f in self.families if f in axes.families]
+        if self.extensions:
+            shown += [f for f in axes.families if FAMILIES[f].extension]
+        rows = []
+        sizes = [s for s in SIZES if s in self.sizes and s in axes.sizes]
+        for size, n, family, change in product(sizes, axes.instances, shown, self.changes):
+            recipe = FAMILIES[family]
+            multiplexed_n = n > 1 and (self.instances is None or n in self.instances)
+            if size in recipe.sizes and (multiplexed_n if recipe.multiplexed else n == 1):
+                rows.append(Variant(family, size, n, **(change if recipe.multiplexed else {})))
+        return list(dict.fromkeys(rows))  # a family without choices yields one row for all changes
+
+    def selected_tasks(self, axes: Axes) -> tuple[str, ...]:
+        return tuple(task for task in self.tasks if task in axes.tasks)
+
+
+_ALL = ("bert", "electra", "tmux", "mux-bert", "mux-electra")
+_BERTS = ("bert", "mux-bert")
+_PREFIX, _CONTEXTUAL = {"demultiplexer": "prefix"}, {"multiplexer": "contextual"}
+_RATES = ({}, *({"retrieval_rate": rate} for rate in (0.1, 0.2, 0.5)))
+
+TABLES = {
+    "table1": Table("Scores and speed-up", _ALL, throughput=True, extensions=True),
+    "table2": Table(
+        "Against model compression",
+        _BERTS,
+        instances=(2, 5),
+        tasks=("qnli", "qqp", "sst2"),
+        throughput=True,
+    ),
+    "table3": Table(
+        "Model sizes", ("bert", "tmux", "mux-bert"), SIZES, instances=(2,), throughput=True
+    ),
+    "table4": Table("Ensembling", ("mux-bert", "mux-electra"), tasks=("mnli", "qqp")),
+    "table5": Table("Ablation", ("mux-bert",), changes=({}, _PREFIX, _CONTEXTUAL)),
+    "table6": Table("Composition seeds", ("mux-electra", "mux-bert"), tasks=GLUE),
+    "table7": Table("Pre-training hyper-parameters", ("mux-bert", "mux-electra"), SIZES, tasks=()),
+    "table8": Table("Fine-tuning hyper-parameters", (), tasks=()),
+    "table9": Table("GLUE by task: mean", _BERTS, SIZES, tasks=GLUE),
+    "table10": Table("GLUE by task: maximum", _BERTS, SIZES, tasks=GLUE),
+    "table11": Table("GLUE by task: MUX-ELECTRA", ("electra", "mux-electra"), tasks=GLUE),
+    "table12": Table("Retrieval rate", ("mux-bert",), ("large",), changes=_RATES, tasks=GLUE),
+    "table13": Table(
+        "Multiplexing strategies", ("mux-bert",), changes=({}, _PREFIX, _CONTEXTUAL), tasks=GLUE
+    ),
+    "table14": Table("GLUE by task: T-MUX", ("tmux",), SIZES, tasks=GLUE),
+    "tokens": Table("NER and POS", _ALL, SIZES, tasks=TOKEN),
+}
+
+FIGURES = {
+    "pareto_glue": Table("Figure 4, top", _BERTS, SIZES, tasks=GLUE, throughput=True),
+    "pareto_token": Table("Figure 4, bottom", _BERTS, SIZES, tasks=TOKEN, throughput=True),
+    "muxology_activations": Table("Figure 5, top", _BERTS, SIZES, tasks=()),
+    "muxology_entropy": Table("Figure 5, bottom", _BERTS, SIZES, tasks=()),
+    "training_curves": Table("Training curves", _ALL, SIZES, tasks=()),
+}
+
+
+def targets() -> dict[str, Table]:
+    """Every table and figure of the paper by name."""
+    return TABLES | FIGURES
+
+
+def grid(axes: Axes) -> dict[str, Variant]:
+    """All variants that some table or figure needs under `axes`, by name."""
+    found = [v for table in targets().values() for v in table.variants(axes)]
+    return {variant.name: variant for variant in found}
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where everything lies. A wildcard such as "{model}" may stand for any name."""
+
+    results: str = "results"
+    scratch: str = "scratch"
+
+    @property
+    def config(self):
+        return f"{self.results}/config.json"
+
+    def task_data(self, task):
+        return f"{self.results}/data/tasks/{task}/manifest.json"
+
+    @property
+    def tokenizer(self):
+        return f"{self.results}/data/tokenizer/tokenizer.json"
+
+    @property
+    def blocks(self):
+        return f"{self.results}/data/blocks/manifest.json"
+
+    def checkpoint(self, stage, model):
+        """The weights after priming or pre-training; run.json beside them says how they came about."""
+        return f"{self.results}/{stage}/{model}/model.safetensors"
+
+    def finetuned(self, model, task, seed):
+        return f"{self.results}/finetune/{model}/{task}/seed{seed}/model.safetensors"
+
+    def scores(self, model, task):
+        return f"{self.results}/scores/{model}/{task}.json"
+
+    @property
+    def throughput(self):
+        return f"{self.results}/throughput/throughput.json"
+
+    def table(self, name, suffix):
+        return f"{self.results}/tables/{name}.{suffix}"
+
+    def figure(self, name, suffix):
+        return f"{self.results}/figures/{name}.{suffix}"
+
+    def log(self, job):
+        return f"{self.results}/logs/{job}.log"
+
+    def benchmark(self, job):
+        return f"{self.results}/benchmarks/{job}.tsv"
+
+    def scratch_folder(self, stage, model, recipe):
+        """Where a training keeps checkpoints. The DAG does not declare it, so a killed job resumes."""
+        return f"{self.scratch}/{stage}/{model}-{recipe}"

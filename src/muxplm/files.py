@@ -1,0 +1,54 @@
+"""Writing results so that a killed job never leaves half a file that looks whole."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+
+class DataError(ValueError):
+    """Bad input; the message is one sentence that names the file or key and the fix."""
+
+
+@contextlib.contextmanager
+def atomic_folder(folder):
+    """Yields a new folder to fill; it takes the place of `folder` only if nothing was raised."""
+    folder = Path(folder)
+    draft = folder.with_name(f".{folder.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    try:
+        yield draft
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(draft, folder)
+
+
+def write_text(path, text: str):
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, path)
+
+
+def write_json(path, value):
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def read_json(path):
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing: run the step that makes it first") from None
+    except ValueError as error:
+        raise DataError(f"{path} is not valid JSON ({error}): delete it and run again") from None
+
+
+def sha256(path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

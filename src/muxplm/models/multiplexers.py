@@ -1,0 +1,68 @@
+"""Multiplexers: N embedded sequences in, one out. Shapes: B groups, N instances, L tokens, E wide."""
+
+import torch
+from torch import nn
+from transformers import BertConfig
+from transformers.models.bert.modeling_bert import BertLayer
+
+
+class HadamardMultiplexer(nn.Module):
+    """Mean over instances of embedding * key, equations (1) and (2).
+
+    The keys are drawn once from N(0, I) and never trained, hence a buffer: a parameter that does not
+    require gradients would come back trainable from `from_pretrained`.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        keys = torch.empty(config.num_instances, config.embedding_size)
+        self.register_buffer("keys", keys)  # (N, E)
+
+    def forward(self, embedded, mask):
+        """embedded (B, N, L, E), mask (B, N, L) of 0 and 1 -> (B, L, E). Padding adds nothing."""
+        keys = self.keys[:, None] * mask[..., None]  # (N, 1, E) * (B, N, L, 1) -> (B, N, L, E)
+        return (embedded * keys.to(embedded.dtype)).mean(dim=1)  # (B, N, L, E) -> (B, L, E)
+
+
+class ContextualMultiplexer(HadamardMultiplexer):
+    """Attention within each instance, keys, then attention across instances: equations (4), (5).
+
+    Figure 3: the N contextualised instances are averaged at the end.
+    """
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.within = BertLayer(_layer_config(config))  # TRANS_ctx
+        self.across = BertLayer(_layer_config(config))  # TRANS_inst
+
+    def forward(self, embedded, mask):
+        """embedded (B, N, L, E), mask (B, N, L) of 0 and 1 -> (B, L, E)."""
+        groups, n, length, width = embedded.shape
+        rows = embedded.flatten(0, 1)  # (B, N, L, E) -> (B*N, L, E)
+        context = _layer(self.within, rows, mask.flatten(0, 1))
+        context = context.view(groups, n, length, width)  # (B*N, L, E) -> (B, N, L, E)
+        keyed = (context * self.keys[:, None]).transpose(1, 2)  # (B, N, L, E) -> (B, L, N, E)
+        instances = keyed.flatten(0, 1)  # (B, L, N, E) -> (B*L, N, E): N is the sequence now
+        instance_mask = mask.transpose(1, 2).flatten(0, 1)  # (B, N, L) -> (B*L, N)
+        mixed = _layer(self.across, instances, instance_mask) * instance_mask[..., None]
+        return mixed.mean(dim=1).view(groups, length, width)  # (B*L, N, E) -> (B, L, E)
+
+
+def _layer_config(config) -> BertConfig:
+    encoder = config.encoder
+    return BertConfig(
+        hidden_size=config.embedding_size,
+        num_attention_heads=encoder.num_attention_heads,
+        intermediate_size=encoder.intermediate_size,
+        attn_implementation="sdpa",
+    )
+
+
+def _layer(layer, hidden, mask):
+    """One Transformer layer over (rows, length, E) in which nothing attends to masked positions."""
+    blocked = torch.finfo(hidden.dtype).min  # finite: a row of nothing but padding stays finite too
+    bias = (1 - mask[:, None, None, :].to(hidden.dtype)) * blocked
+    return layer(hidden, attention_mask=bias)
+
+
+MULTIPLEXERS = {"hadamard": HadamardMultiplexer, "contextual": ContextualMultiplexer}
