@@ -1,0 +1,74 @@
+# Everything runs inside .venv, which is made on first use.
+#   make table1 CORES=8 CONFIG=config/local.yaml
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+PYTHON ?= python3
+CORES ?= all
+CONFIG ?=
+
+# A preset writes under results/<preset>, the default under results/ itself.
+PRESET := $(filter-out config,$(basename $(notdir $(CONFIG))))
+RESULTS ?= results$(PRESET:%=/%)
+
+# First on the path, so that the rules' shell commands find `muxplm`.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PYTHONNOUSERSITE := 1
+
+ENV := .venv/.installed
+SNAKEMAKE := .venv/bin/snakemake --cores $(CORES)
+
+.PHONY: help table1 smoke test test-cluster lint pins clean distclean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+table1: $(ENV) ## Regenerate Table 1 (CORES=all, CONFIG=config/config.yaml)
+	@$(SNAKEMAKE) $(if $(CONFIG),--configfile $(CONFIG)) -- $(RESULTS)/tables/table1.tex
+	@cat $(RESULTS)/tables/table1.md
+
+smoke: $(ENV) ## Run every rule once, on tiny data
+	@$(SNAKEMAKE) --configfile config/smoke.yaml -- results/smoke/tables/table1.tex
+
+test: $(ENV) ## Run the whole test suite, the smoke DAG included
+	@.venv/bin/pytest -q
+
+test-cluster: $(ENV) ## Run the smoke DAG through a real SLURM on this machine (Debian, root)
+	@tests/cluster/run.sh
+
+lint: $(ENV) ## Check style: Python, Snakefiles, workflow
+	@ruff check .
+	@ruff format --check .
+	@snakefmt --check Snakefile workflow
+	@snakemake --lint
+
+pins: $(ENV) ## Write what .venv holds to constraints.txt and environment.yml
+	@# CUDA's own wheels follow from torch and exist on Linux only: they are not pinned.
+	@pip list --format=freeze --exclude-editable --exclude pip --exclude setuptools --exclude wheel \
+	    | grep -vE '^(nvidia|cuda|triton)' | sed 's/+.*//' | LC_ALL=C sort -f -t= -k1,1 > .venv/pins
+	@{ echo '# The tested versions of everything muxplm needs. Made by `make pins`; not edited.'; \
+	   cat .venv/pins; } > constraints.txt
+	@{ echo '# The pins of constraints.txt for conda. Made by `make pins`; not edited.'; \
+	   printf '%s\n' 'name: muxplm' 'channels: [conda-forge, nodefaults]' 'dependencies:' \
+	                 '  - python=3.11' '  - pip' '  - pip:'; \
+	   sed 's/^/      - /' .venv/pins; echo '      - -e .'; } > environment.yml
+	@touch $(ENV)
+
+clean: ## Remove results, scratch and caches
+	@find results -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
+	@rm -rf scratch .snakemake .pytest_cache .ruff_cache
+	@find src tests -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean ## clean, and remove .venv
+	@rm -rf .venv src/*.egg-info
+
+$(ENV): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "muxplm needs Python 3.11 or newer; say which with make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/python -m pip install -q -c constraints.txt -e '.[dev,slurm]'
+	@touch $@
