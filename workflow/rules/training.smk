@@ -1,0 +1,82 @@
+# Priming, pre-training, fine-tuning.
+#
+# Fine-tuning is one rule per bundle of tasks (all of them, or one each: `bundle` in the config), since
+# on small models the start of a process costs more than a training.
+
+
+rule prime:
+    input:
+        config=ancient(paths.config),
+        blocks=paths.blocks,
+        tokenizer=paths.tokenizer,
+    output:
+        paths.checkpoint("prime", "{model}"),
+    log:
+        paths.log("prime/{model}"),
+    benchmark:
+        paths.benchmark("prime/{model}")
+    conda:
+        ENVIRONMENT
+    threads: threads("prime")
+    resources:
+        **job("prime"),
+    params:
+        recipe=partial(recipe, "prime"),
+    shell:
+        "muxplm prime {wildcards.model} --config {input.config} > {log} 2>&1"
+
+
+rule pretrain:
+    input:
+        config=ancient(paths.config),
+        blocks=paths.blocks,
+        tokenizer=paths.tokenizer,
+        checkpoint=partial(starting_checkpoint, "pretrain"),
+    output:
+        paths.checkpoint("pretrain", "{model}"),
+    log:
+        paths.log("pretrain/{model}"),
+    benchmark:
+        paths.benchmark("pretrain/{model}")
+    conda:
+        ENVIRONMENT
+    threads: threads("pretrain")
+    resources:
+        **job("pretrain"),
+    params:
+        recipe=partial(recipe, "pretrain"),
+    shell:
+        "muxplm pretrain {wildcards.model} --config {input.config} > {log} 2>&1"
+
+
+for bundle, tasks in settings.bundles.items():
+
+    rule:
+        name:
+            f"finetune_{bundle}"
+        input:
+            config=ancient(paths.config),
+            data=[paths.task_data(task) for task in tasks],
+            tokenizer=paths.tokenizer,
+            checkpoint=partial(starting_checkpoint, "finetune"),
+        output:
+            [
+                paths.finetuned("{model}", task, seed)
+                for task in tasks
+                for seed in settings.training_seeds
+            ],
+        log:
+            paths.log(f"finetune/{{model}}/{bundle}"),
+        benchmark:
+            paths.benchmark(f"finetune/{{model}}/{bundle}")
+        conda:
+            ENVIRONMENT
+        threads: threads("finetune")
+        resources:
+            **job("finetune"),
+        params:
+            recipe=partial(finetuning_recipe, tasks),
+            tasks=",".join(tasks),
+        shell:
+            "muxplm finetune {wildcards.model} --tasks {params.tasks} --config {input.config}"
+            " > {log} 2>&1"
