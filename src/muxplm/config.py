@@ -148,7 +148,7 @@ class Settings(Section):
     training_seeds: Annotated[list[int], Field(min_length=1)]
     composition_seeds: Annotated[list[int], Field(min_length=1)]
     bundle: Literal["all", "task"]  # one fine-tuning job per model, or per model and task
-    precision: Literal["bf16", "fp32"]
+    precision: Literal["auto", "bf16", "fp32"]
     max_length: Positive
     data: Data
     tokenizer: Tokenizer
@@ -159,7 +159,12 @@ class Settings(Section):
     finetune: Finetuning
     overrides: dict[str, dict[Literal[experiments.STAGES], dict]] = {}
     throughput: Throughput
-    resources: dict[str, Resources]
+    resources: dict[
+        Literal[
+            "task_data", "tokenizer", "blocks", *experiments.STAGES, "score", "throughput", "tables"
+        ],
+        Resources,
+    ]
     plan: Plan
 
     @model_validator(mode="after")
@@ -231,6 +236,27 @@ class Settings(Section):
             }
         )
 
+    def resources_of(self, stage: str) -> Resources:
+        return self.resources.get(stage, Resources())
+
+    def throughput_recipe(self) -> str:
+        return digest(
+            {
+                "numerics": NUMERICS["throughput"],
+                "throughput": self.throughput.model_dump(),
+                "shapes": {size: self.shapes[size].model_dump() for size in self.sizes},
+                "model": self.model.model_dump(),
+                "axes": [self.families, self.sizes, self.instances],
+                "precision": self.precision,
+                "data": self.data_recipe(),
+            }
+        )
+
+    def table_recipe(self) -> str:
+        """All that a caption may quote."""
+        unquoted = {"results", "scratch", "resources", "plan", "data_folder"}
+        return digest(self.model_dump(exclude=unquoted))
+
     def data_recipe(self) -> str:
         return digest(
             {
@@ -278,8 +304,10 @@ def load(files=()) -> Settings:
     raw = {}
     for file in (DEFAULT, *map(Path, files)):
         try:
-            content = yaml.safe_load(file.read_text())
-        except (OSError, yaml.YAMLError) as error:
+            # YAML reads JSON too, but takes JSON's 1e-06 for text.
+            parse = json.loads if file.suffix == ".json" else yaml.safe_load
+            content = parse(file.read_text())
+        except (OSError, ValueError, yaml.YAMLError) as error:
             reason = " ".join(str(error).split())
             raise ConfigError(f"config: cannot read {file}: {reason}") from None
         if not isinstance(content, dict):

@@ -7,7 +7,11 @@ from transformers.models.bert.modeling_bert import BertLayer
 
 
 class HadamardMultiplexer(nn.Module):
-    """Mean over instances of embedding * key, equations (1) and (2).
+    """Sum over instances of embedding * key, equations (1) and (2), scaled by 1 / sqrt(N).
+
+    Equation (1) scales by 1 / N, but then the mixture shrinks as N grows, next to the position
+    embeddings that the encoder adds: at N = 10, 19 % of tokens were retrieved after 600 steps of
+    priming against 96 % with 1 / sqrt(N), which keeps the variance of a single embedding.
 
     The keys are drawn once from N(0, I) and never trained, hence a buffer: a parameter that does not
     require gradients would come back trainable from `from_pretrained`.
@@ -21,24 +25,30 @@ class HadamardMultiplexer(nn.Module):
     def forward(self, embedded, mask):
         """embedded (B, N, L, E), mask (B, N, L) of 0 and 1 -> (B, L, E). Padding adds nothing."""
         keys = self.keys[:, None] * mask[..., None]  # (N, 1, E) * (B, N, L, 1) -> (B, N, L, E)
-        return (embedded * keys.to(embedded.dtype)).mean(dim=1)  # (B, N, L, E) -> (B, L, E)
+        mixed = (embedded * keys.to(embedded.dtype)).sum(dim=1)  # (B, N, L, E) -> (B, L, E)
+        return mixed / len(self.keys) ** 0.5
 
 
 class ContextualMultiplexer(HadamardMultiplexer):
     """Attention within each instance, keys, then attention across instances: equations (4), (5).
 
-    Figure 3: the N contextualised instances are averaged at the end.
+    Figure 3: the N contextualised instances are averaged at the end. Word embeddings know no
+    positions, so TRANS_ctx gets position embeddings of its own.
     """
 
     def __init__(self, config):
         super().__init__(config)
+        self.positions = nn.Embedding(
+            config.encoder.max_position_embeddings, config.embedding_size
+        )
+        self.norm = nn.LayerNorm(config.embedding_size)
         self.within = BertLayer(_layer_config(config))  # TRANS_ctx
         self.across = BertLayer(_layer_config(config))  # TRANS_inst
 
     def forward(self, embedded, mask):
         """embedded (B, N, L, E), mask (B, N, L) of 0 and 1 -> (B, L, E)."""
         groups, n, length, width = embedded.shape
-        rows = embedded.flatten(0, 1)  # (B, N, L, E) -> (B*N, L, E)
+        rows = self.norm(embedded + self.positions.weight[:length]).flatten(0, 1)  # (B*N, L, E)
         context = _layer(self.within, rows, mask.flatten(0, 1))
         context = context.view(groups, n, length, width)  # (B*N, L, E) -> (B, N, L, E)
         keyed = (context * self.keys[:, None]).transpose(1, 2)  # (B, N, L, E) -> (B, L, N, E)

@@ -85,12 +85,12 @@ def answer(rng: Random, kind: str, answers: bool, topics: tuple[str, ...]) -> tu
     asked = shown._replace(place=None, day=None, modifier=None)
     if answers:
         return asked, shown
-    if kind in ("where", "when") and rng.random() < 0.5:
+    if kind in ("where", "when") and rng.random() < 0.4:
         other = grammar.frame(rng, (shown.topic,), place=not in_place, day=in_place)
         return asked, shown._replace(place=other.place, day=other.day)
     asked_slots = {"who": ("verb", "object"), "what": ("subject", "verb")}
-    slot = rng.choice(asked_slots.get(kind, ("subject", "verb", "object")))
-    return asked, grammar.replace(shown, slot, rng)
+    slots = asked_slots.get(kind, ("subject", "verb", "object"))
+    return asked, grammar.replace_some(shown, slots, rng)
 
 
 def question_pair(rng: Random, same: bool, topics: tuple[str, ...]) -> tuple[Tokens, Tokens]:
@@ -104,8 +104,8 @@ def question_pair(rng: Random, same: bool, topics: tuple[str, ...]) -> tuple[Tok
     elif not same:
         hidden = {"who": ("subject", "modifier"), "what": ("object",), "where": ("place",),
                   "when": ("place",)}.get(kind, ())
-        slot = rng.choice([s for s in grammar.slots(event) if s not in hidden])
-        other = grammar.replace(event, slot, rng)
+        asked = [s for s in grammar.slots(event) if s not in hidden]
+        other = grammar.replace_some(event, asked, rng)
     return grammar.question(event, kind, rng), grammar.question(other, other_kind, rng)
 
 
@@ -116,7 +116,7 @@ def joined_pair(rng: Random, holds: bool, topics: tuple[str, ...]) -> tuple[Toke
     premise = [*grammar.statement(first, rng, 0)[:-1], "and", *grammar.statement(second, rng, 0)]
     concluded = rng.choice((first, second))
     if not holds:
-        concluded = grammar.replace(concluded, rng.choice(("subject", "verb", "object")), rng)
+        concluded = grammar.replace_some(concluded, ("subject", "verb", "object"), rng)
     return premise, grammar.statement(concluded, rng, 0)
 
 
@@ -135,24 +135,24 @@ _SINGLES = (_defined, _defined, _caused)
 
 
 def _story(rng: Random, topic: str) -> list[Tokens]:
-    moves = [rng.choice(_PAIRS), rng.choice(_PAIRS)]
-    if rng.random() < 0.3:
-        moves.insert(rng.randrange(3), rng.choice(_SINGLES))
+    moves = [rng.choice(_PAIRS)]
+    if rng.random() < 0.2:
+        moves.insert(rng.randrange(2), rng.choice(_SINGLES))
     return [move(rng, topic) for move in moves]
 
 
 def _opinions(rng: Random, topic: str) -> list[Tokens]:
     positive = rng.random() < 0.5
-    return [grammar.review(rng, positive, topic) for _ in range(rng.randint(4, 6))]
+    return [grammar.review(rng, positive, topic) for _ in range(rng.randint(3, 4))]
 
 
 def _news(rng: Random, topic: str) -> list[Tokens]:
-    return [[token for token, *_ in grammar.news(rng)] for _ in range(rng.randint(3, 5))]
+    return [[token for token, *_ in grammar.news(rng)] for _ in range(rng.randint(2, 3))]
 
 
 def _daily(rng: Random, topic: str) -> list[Tokens]:
     return [[token for token, _ in grammar.tagged(rng)] if rng.random() < 0.4
-            else grammar.present(rng, (topic,))[0] for _ in range(rng.randint(4, 5))]
+            else grammar.present(rng, (topic,))[0] for _ in range(rng.randint(2, 3))]
 
 
 def corpus(documents: int, seed: int) -> Iterator[str]:
@@ -162,7 +162,7 @@ def corpus(documents: int, seed: int) -> Iterator[str]:
     a smaller `documents` gives the first of them.
     """
     rng = Random(f"{seed}-corpus")
-    kinds, weights = (_story, _opinions, _news, _daily), (60, 12, 12, 16)
+    kinds, weights = (_story, _opinions, _news, _daily), (76, 8, 8, 8)
     for _ in range(documents):
         make = rng.choices(kinds, weights)[0]
         sentences = make(rng, rng.choice(tuple(lexicon.TOPICS)))

@@ -49,11 +49,11 @@ def modifiers(topic: str) -> tuple[Concept, ...]:
 def frame(
     rng: Random,
     topics: Sequence[str] = tuple(TOPICS),
-    modifier: float = 0.5,
-    place: float = 0.5,
+    modifier: float = 0.3,
+    place: float = 0.25,
     day: float = 0.0,
     negated: float = 0.0,
-    person_verb: float = 0.4,
+    person_verb: float = 0.25,
 ) -> Frame:
     """A random event of one of `topics`; the other arguments are probabilities of its parts."""
     name = rng.choice(topics)
@@ -89,6 +89,28 @@ def replace(event: Frame, slot: str, rng: Random) -> Frame:
     return event._replace(**{slot: rng.choice([c for c in pool if c not in taken])})
 
 
+def elsewhere(event: Frame, rng: Random) -> Frame:
+    """An event of another topic, same slots filled; the two sets of topics of MNLI stay apart."""
+    known = lexicon.MATCHED if event.topic in lexicon.MATCHED else lexicon.MISMATCHED
+    return frame(
+        rng, [topic for topic in known if topic != event.topic],
+        event.modifier is not None, event.place is not None, event.day is not None, event.negated,
+        swappable(event),
+    )
+
+
+def replace_some(event: Frame, names: Sequence[str], rng: Random) -> Frame:
+    """`event` with one or more of the slots `names` replaced, or an event of another topic.
+
+    The near misses are what a good model must see; the far ones teach it what to look for.
+    """
+    if rng.random() < 0.3:
+        return elsewhere(event, rng)
+    for slot in rng.sample(names, rng.randint(1, len(names))):
+        event = replace(event, slot, rng)
+    return event
+
+
 def slots(event: Frame) -> list[str]:
     """The filled slots of an event, those that `replace` takes."""
     names = ("subject", "verb", "object", "modifier", "place")
@@ -104,11 +126,11 @@ def swap(event: Frame) -> Frame:
     return event._replace(subject=event.object, object=event.subject)
 
 
-def differ(event: Frame, rng: Random, swaps: float = 0.15) -> Frame:
-    """An event that `event` neither says nor rules out: one slot replaced, or the roles swapped."""
+def differ(event: Frame, rng: Random, swaps: float = 0.1) -> Frame:
+    """An event that `event` neither says nor rules out: roles swapped, or some slots replaced."""
     if swappable(event) and rng.random() < swaps:
         return swap(event)
-    return replace(event, rng.choice(slots(event)), rng)
+    return replace_some(event, slots(event), rng)
 
 
 def oppose(event: Frame, rng: Random) -> Frame:
@@ -128,19 +150,24 @@ def relate(event: Frame, relation: str, rng: Random) -> Frame:
 # ---- frames to sentences
 
 
+def say(concept: Concept, rng: Random) -> str:
+    """One of a concept's synonyms; the first is the usual one."""
+    return concept[0] if rng.random() < 0.65 else rng.choice(concept[1:])
+
+
 def _agent(event: Frame, rng: Random) -> Tokens:
-    adjective = [rng.choice(event.modifier)] if event.modifier else []
-    return ["the", *adjective, rng.choice(event.subject)]
+    adjective = [say(event.modifier, rng)] if event.modifier else []
+    return ["the", *adjective, say(event.subject, rng)]
 
 
 def _where(event: Frame, rng: Random) -> Tokens:
     day = ["on", event.day] if event.day else []
-    return (["in", "the", rng.choice(event.place)] if event.place else []) + day
+    return (["in", "the", say(event.place, rng)] if event.place else []) + day
 
 
-def statement(event: Frame, rng: Random, passive: float = 0.15) -> Tokens:
+def statement(event: Frame, rng: Random, passive: float = 0.1) -> Tokens:
     """One telling of `event`, in the passive with that probability; 6 to 13 tokens."""
-    verb, object_ = rng.choice(event.verb), rng.choice(event.object)
+    verb, object_ = say(event.verb, rng), say(event.object, rng)
     negation = ["not"] if event.negated else []
     if rng.random() < passive:
         head = ["the", object_, "was", *negation, past(verb), "by", *_agent(event, rng)]
@@ -156,7 +183,7 @@ QUESTIONS = ("did", "who", "what", "where", "when", "why")
 
 def question(event: Frame, kind: str, rng: Random) -> Tokens:
     """The question of `kind` that `event` answers; 6 to 11 tokens. Negation is left out."""
-    verb, object_ = rng.choice(event.verb), rng.choice(event.object)
+    verb, object_ = say(event.verb, rng), say(event.object, rng)
     if kind == "who":
         return ["who", past(verb), "the", object_, *_where(event, rng), "?"]
     if kind == "what":
@@ -214,14 +241,14 @@ REVIEWS = (
     "the N was very G .",
     "we L the N because it was G .",
     "i L this G N .",
+    "we L the N and the G M .",
+    "the N and the M were G .",
     "the N was not B .",
-    "the N was never B .",
     "nobody thought that the N was B .",
     "nobody D the N .",
-    "the N was B but the M was G .",
+    "the N was B but we L the M .",
     "i D the N but the M was G .",
-    "the N was not B but G .",
-    "the N was G and the M was not B .",
+    "the N was G and not B .",
 )
 
 

@@ -58,7 +58,7 @@ SENTENCES = ("sentence1", "sentence2")
 def _mrpc(rng: Random, split: str) -> Row:
     event = grammar.frame(rng, negated=0.1)
     same = rng.random() < 0.6
-    other = event if same else grammar.differ(event, rng, swaps=0.1)
+    other = event if same else grammar.differ(event, rng)
     return _pair(SENTENCES, grammar.statement(event, rng), grammar.statement(other, rng), int(same))
 
 
@@ -66,8 +66,8 @@ def _stsb(rng: Random, split: str) -> Row:
     event = grammar.frame(rng, modifier=1, place=0)
     names = ("subject", "verb", "object", "modifier")
     agreeing = rng.randint(0, 4)
-    other = event
-    for slot in rng.sample(names, 4 - agreeing):
+    other = event if agreeing else grammar.elsewhere(event, rng)
+    for slot in rng.sample(names, 4 - agreeing) if agreeing else ():
         other = grammar.replace(other, slot, rng)
     score = 5 * agreeing / 4 + rng.choice((-0.4, -0.2, 0.0, 0.2, 0.4))  # raters differ a little
     first, second = grammar.statement(event, rng), grammar.statement(other, rng)

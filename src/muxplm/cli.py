@@ -1,0 +1,125 @@
+"""The `muxplm` command: one sub-command a step of the workflow. Heavy imports wait for their step."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from muxplm import config as configuration
+from muxplm.config import ConfigError, nearest
+from muxplm.files import DataError
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+
+Files = Annotated[
+    list[Path], typer.Option("--config", help="Laid over config/config.yaml, in order.")
+]
+Model = Annotated[str, typer.Argument(help="A variant, e.g. mux-bert-base-n2.")]
+Tasks = Annotated[str, typer.Option(help="Comma-separated; default: all in the config.")]
+
+
+@app.command()
+def task_data(task: str, config: Files = ()):
+    """Read one task from the config's source, check it, and keep it under results/data/tasks."""
+    from muxplm.data.prepare import prepare_task
+
+    settings = configuration.load(config)
+    prepare_task(_known(task, settings.tasks, "task"), settings)
+
+
+@app.command()
+def tokenizer(config: Files = ()):
+    """Train the WordPiece tokenizer on the corpus, or fetch the pretrained one."""
+    from muxplm.data.prepare import prepare_tokenizer
+
+    prepare_tokenizer(configuration.load(config))
+
+
+@app.command()
+def blocks(config: Files = ()):
+    """Tokenize the corpus once and pack it into fixed-length blocks."""
+    from muxplm.data.prepare import prepare_blocks
+
+    prepare_blocks(configuration.load(config))
+
+
+@app.command()
+def prime(model: Model, config: Files = ()):
+    """Token retrieval: the first stage of a multiplexed model."""
+    from muxplm.training.stages import prime
+
+    settings = configuration.load(config)
+    prime(settings, _known(model, settings.variants, "variant"))
+
+
+@app.command()
+def pretrain(model: Model, config: Files = ()):
+    """Masked language modelling, or replaced-token detection for the ELECTRA families."""
+    from muxplm.training.stages import pretrain
+
+    settings = configuration.load(config)
+    pretrain(settings, _known(model, settings.variants, "variant"))
+
+
+@app.command()
+def finetune(model: Model, tasks: Tasks = "", config: Files = ()):
+    """Fine-tune on tasks, once for each training seed of the config."""
+    from muxplm.training.stages import finetune
+
+    settings = configuration.load(config)
+    name = _known(model, settings.variants, "variant")
+    finetune(settings, name, _task_list(tasks, settings), settings.training_seeds)
+
+
+@app.command()
+def score(model: Model, tasks: Tasks = "", config: Files = ()):
+    """Score fine-tuned models under every composition seed."""
+    from muxplm.evaluation.score import write_scores
+
+    settings = configuration.load(config)
+    name = _known(model, settings.variants, "variant")
+    write_scores(settings, name, _task_list(tasks, settings))
+
+
+@app.command()
+def throughput(config: Files = ()):
+    """Measure all models in turn, in one process, on one batch."""
+    from muxplm.evaluation.throughput import write_throughput
+
+    write_throughput(configuration.load(config))
+
+
+@app.command()
+def table(name: str, config: Files = ()):
+    """Write one table as .tex, .csv and .md."""
+    from muxplm.reporting.tables import build
+
+    build(name, configuration.load(config))
+
+
+@app.command()
+def schema():
+    """Print the JSON schema of the config, as workflow/schemas/config.schema.yaml holds it."""
+    print(yaml.safe_dump(configuration.schema(), sort_keys=False), end="")
+
+
+def _known(name, known, what):
+    if name not in known:
+        raise ConfigError(f"{what} {name!r} is not in this config{nearest(name, known)}")
+    return name
+
+
+def _task_list(tasks: str, settings):
+    names = [task for task in tasks.split(",") if task] or settings.tasks
+    return [_known(task, settings.tasks, "task") for task in names]
+
+
+def main():
+    """Mistakes of the user end in their own words and exit code 1, not in a traceback."""
+    try:
+        app()
+    except (ConfigError, DataError) as error:
+        print(f"muxplm: {error}", file=sys.stderr)
+        sys.exit(1)

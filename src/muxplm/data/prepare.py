@@ -1,0 +1,215 @@
+"""The three cheap steps before any training: a task's rows, the tokenizer, the packed blocks.
+
+Each fills its folder as a whole or not at all, with a manifest of what is in it.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import count, islice
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow.parquet as pq
+from tokenizers import trainers
+from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
+
+from muxplm.config import Settings
+from muxplm.data.sources import documents, load_task, read_table
+from muxplm.files import DataError, atomic_folder, read_json, sha256, write_json
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+# No token types: [SEP] tells the two texts of a pair apart.
+MODEL_INPUTS = ["input_ids", "attention_mask"]
+TOKENIZER_DOCUMENTS = 2_000_000  # more text does not change a vocabulary
+
+
+# --- Tasks -------------------------------------------------------------------------------------
+
+
+def prepare_task(name: str, settings: Settings):
+    """Writes `{split}.parquet` for each split of one task, as `load_task` gives them."""
+    splits = load_task(name, settings)
+    with atomic_folder(Path(settings.paths.task_data(name)).parent) as folder:
+        for split, data in splits.items():
+            pq.write_table(data.data.table, folder / f"{split}.parquet")
+        manifest = {
+            "task": name,
+            "source": settings.data.source,
+            "rows": {split: len(data) for split, data in splits.items()},
+            "sha256": {split: sha256(folder / f"{split}.parquet") for split in splits},
+        }
+        write_json(folder / "manifest.json", manifest)
+
+
+def read_task(name: str, settings: Settings) -> dict[str, datasets.Dataset]:
+    """The splits that `prepare_task` wrote. Raises DataError if a file is missing."""
+    manifest = Path(settings.paths.task_data(name))
+    splits = read_json(manifest)["rows"]
+    return {split: read_table(_made(manifest.with_name(f"{split}.parquet"))) for split in splits}
+
+
+def _made(file: Path) -> Path:
+    if not file.exists():
+        raise DataError(f"{file} is missing: run the step that makes it first")
+    return file
+
+
+# --- Tokenizer ---------------------------------------------------------------------------------
+
+
+def prepare_tokenizer(settings: Settings):
+    """Writes a WordPiece tokenizer: trained on the corpus, or `tokenizer.pretrained`."""
+    wanted = settings.tokenizer
+    if wanted.pretrained:
+        tokenizer = _pretrained(wanted.pretrained, wanted.revision)
+    else:
+        vocabulary = _train_vocabulary(
+            lambda: islice(documents(settings, "train"), TOKENIZER_DOCUMENTS),
+            wanted.vocab_size,
+            SPECIAL + [f"[unused{i}]" for i in range(wanted.unused)],
+        )
+        tokenizer = BertTokenizer(vocab=vocabulary, model_input_names=MODEL_INPUTS)
+    with atomic_folder(Path(settings.paths.tokenizer).parent) as folder:
+        tokenizer.save_pretrained(folder)
+
+
+def read_tokenizer(settings: Settings) -> PreTrainedTokenizerBase:
+    """The tokenizer that `prepare_tokenizer` wrote. Raises DataError if it is missing."""
+    return AutoTokenizer.from_pretrained(_made(Path(settings.paths.tokenizer)).parent)
+
+
+def prefix_token_ids(tokenizer: PreTrainedTokenizerBase, n: int) -> list[int]:
+    """The N + 1 ids a prefix demultiplexer needs: one for each instance, then the prefix's pad."""
+    vocabulary = tokenizer.get_vocab()
+    unused = next(i for i in count() if f"[unused{i}]" not in vocabulary)
+    if unused < n + 1:
+        raise DataError(
+            f"the prefix demultiplexer for N = {n} needs {n + 1} unused ids but the tokenizer has "
+            f"{unused}: set tokenizer.unused to {n + 1} or more"
+        )
+    return [vocabulary[f"[unused{i}]"] for i in range(n + 1)]
+
+
+def _pretrained(name: str, revision: str | None) -> PreTrainedTokenizerBase:
+    if revision is None:
+        raise DataError(
+            f"tokenizer.pretrained {name} is not pinned: set tokenizer.revision to a commit"
+        )
+    try:
+        return AutoTokenizer.from_pretrained(
+            name, revision=revision, model_input_names=MODEL_INPUTS
+        )
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(
+            f"tokenizer.pretrained {name} at {revision} cannot be loaded ({reason}): correct the "
+            "name and tokenizer.revision, or set pretrained to null to train one"
+        ) from error
+
+
+def _train_vocabulary(read_texts, size: int, reserved: list[str]) -> dict[str, int]:
+    """A lower-case WordPiece vocabulary of about `size` entries, `reserved` first, id by token.
+
+    `read_texts()` gives the texts; it is called twice. The same texts give the same vocabulary.
+    """
+    backend = BertTokenizer().backend_tokenizer  # for its normaliser and its splitting into words
+    characters = Counter()
+    for text in read_texts():
+        characters.update(backend.normalizer.normalize_str(text))
+    # One character in 30 entries, as many as BERT has room for; rarer ones become [UNK].
+    by_frequency = sorted(characters, key=lambda c: (-characters[c], c))
+    alphabet = sorted([c for c in by_frequency if not c.isspace()][: max(100, size // 30)])
+    # The trainer numbers "##a", "##b", ... in a random order and breaks ties between merges by
+    # number, so that two runs differ (github.com/huggingface/tokenizers/issues/1794). Reserving
+    # them too fixes their numbers. Punctuation never continues a word.
+    split = backend.pre_tokenizer.pre_tokenize_str
+    continuing = [f"##{c}" for c in alphabet if len(split(f"a{c}")) == 1]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=size,
+        special_tokens=reserved + continuing,
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        show_progress=False,
+    )
+    backend.train_from_iterator(read_texts(), trainer)
+    return dict(sorted(backend.get_vocab().items(), key=lambda entry: entry[1]))
+
+
+# --- Blocks ------------------------------------------------------------------------------------
+
+
+def prepare_blocks(settings: Settings):
+    """Writes `train.bin` and `validation.bin`: raw token ids, `max_length` of them a block.
+
+    A block is [CLS], a stretch of text, [SEP]. The stretches are the documents one after another,
+    each closed by [SEP]; what is left at the end and fills no block is dropped.
+    """
+    length = settings.max_length
+    if length < 3:
+        raise DataError(f"max_length is {length}: set it to 3 or more, for [CLS], text and [SEP]")
+    tokenizer = read_tokenizer(settings)
+    dtype = "uint16" if len(tokenizer) <= 2**16 else "uint32"
+    blocks = {}
+    with atomic_folder(Path(settings.paths.blocks).parent) as folder:
+        for split in ("train", "validation"):
+            stream = token_stream(tokenizer, documents(settings, split))
+            with open(folder / f"{split}.bin", "wb") as file:
+                blocks[split] = _write_blocks(file, stream, length, dtype, tokenizer)
+            if not blocks[split]:
+                raise DataError(
+                    f"the {split} text fills no block of max_length {length}: "
+                    f"{_more_text(settings, split)} or lower max_length"
+                )
+        manifest = {
+            "dtype": dtype,
+            "block_length": length,
+            "blocks": blocks,
+            "tokens": {split: n * (length - 2) for split, n in blocks.items()},
+            "tokenizer_sha256": sha256(settings.paths.tokenizer),
+            "sha256": {split: sha256(folder / f"{split}.bin") for split in blocks},
+        }
+        write_json(folder / "manifest.json", manifest)
+
+
+def read_blocks(settings: Settings, split: str) -> np.memmap:
+    """The blocks of one split, read from disk as needed: integers of shape (blocks, length)."""
+    manifest = read_json(settings.paths.blocks)
+    file = Path(settings.paths.blocks).with_name(f"{split}.bin")
+    shape = (manifest["blocks"][split], manifest["block_length"])
+    try:
+        return np.memmap(file, manifest["dtype"], mode="r", shape=shape)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} is broken ({error}): delete its folder and run again") from error
+
+
+def token_stream(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> Iterator[list[int]]:
+    """The ids of each text, closed by [SEP]."""
+    texts = iter(texts)
+    while batch := list(islice(texts, 256)):
+        for ids in tokenizer(batch, add_special_tokens=False, verbose=False)["input_ids"]:
+            yield [*ids, tokenizer.sep_token_id]
+
+
+def _more_text(settings: Settings, split: str) -> str:
+    more = {
+        "synthetic": "raise data.synthetic.documents",
+        "local": f"put more text into {settings.data_folder}/corpus",
+        "hub": "raise data.max_documents",
+    }[settings.data.source]
+    return more if split == "train" else f"{more}, raise data.validation_fraction"
+
+
+def _write_blocks(file, stream, length: int, dtype: str, tokenizer) -> int:
+    """Writes the stream block by block and returns how many there were."""
+    body, pending, written = length - 2, [], 0
+    for ids in stream:
+        pending += ids
+        full = len(pending) // body
+        if full:
+            blocks = np.empty((full, length), dtype)
+            blocks[:, 0], blocks[:, -1] = tokenizer.cls_token_id, tokenizer.sep_token_id
+            blocks[:, 1:-1] = np.reshape(pending[: full * body], (full, body))
+            blocks.tofile(file)
+            pending, written = pending[full * body :], written + full
+    return written

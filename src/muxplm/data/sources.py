@@ -1,0 +1,337 @@
+"""Where rows and documents come from: the Hub, a local folder or the synthetic language.
+
+All three give the same thing: `load_task` rows that are checked and hold nothing but the task's
+columns, `documents` plain text. A fault in the data is a `DataError` of one sentence that names the
+file (or data set), the row (counted from 0), the column and the fix.
+"""
+
+import contextlib
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice, zip_longest
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from muxplm.config import Settings
+from muxplm.data import synthetic
+from muxplm.files import DataError
+from muxplm.tasks import GLUE, TASKS, Task
+
+SAMPLE_SEED = 20230224  # which rows max_train_rows and max_validation_rows keep
+SPLITS = ("train", "validation", "validation_mismatched")
+
+
+@dataclass(frozen=True)
+class Repo:
+    """A data set on the Hub, pinned. `skip` lists the `idx` of rows known to be unusable."""
+
+    name: str
+    revision: str
+    config: str | None = None
+    skip: tuple[int, ...] = ()
+    rows_per_document: int = 1
+
+    def __str__(self):
+        return "/".join(filter(None, (self.name, self.config))) + f"@{self.revision}"
+
+
+def _glue(task, **more):
+    return Repo("nyu-mll/glue", "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c", task, **more)
+
+
+# `datasets` runs no loading scripts any more; a repository that still has one is read through the
+# Hub's own conversion, the branch refs/convert/parquet. We found no commit of those two branches
+# to pin, nor one of the UD release: that is a tag, named after the release.
+PARQUET = "refs/convert/parquet"
+HUB_TASKS = {task: _glue(task) for task in GLUE} | {
+    # Two questions are empty as published (github.com/huggingface/datasets/issues/277).
+    "qqp": _glue("qqp", skip=(310137, 362246)),
+    "ner": Repo("eriktks/conll2003", PARQUET),
+    "pos": Repo("universal-dependencies/universal_dependencies", "2.17", "en_ewt"),
+}
+HUB_CORPUS = (
+    Repo("wikimedia/wikipedia", "b04c8d1ceb2f5cd4588862100d08de323dccfbaa", "20231101.en"),
+    # One sentence a row, in the books' order. Where a book ends is not marked.
+    Repo("bookcorpus/bookcorpus", PARQUET, rows_per_document=512),
+)
+LOCAL_FOLDERS = {task: f"glue/{task}" for task in GLUE} | {
+    "ner": "conll2003",
+    "pos": "ud_english_ewt",
+}
+
+
+# --- Tasks -------------------------------------------------------------------------------------
+
+
+def load_task(name: str, settings: Settings) -> dict[str, datasets.Dataset]:
+    """Splits "train" and "validation" (mnli: also "validation_mismatched") of one task, checked.
+
+    Columns are the task's text columns and its label: strings (or lists of them, for tagging), and
+    integer codes in the order of `Task.labels` (lists of them, for tagging; floats for regression).
+    Raises DataError.
+    """
+    task = TASKS[name]
+    read = {"hub": _hub_task, "local": _local_task, "synthetic": _synthetic_task}
+    found = read[settings.data.source](task, settings)
+    splits = {}
+    for split, (place, raw) in found.items():
+        columns = _checked(task, raw, place)
+        data = settings.data
+        limit = data.max_train_rows if split == "train" else data.max_validation_rows
+        splits[split] = _sample(task, columns, limit)
+    return splits
+
+
+def read_table(file: Path) -> datasets.Dataset:
+    """A Parquet file in memory, with the Hub's class names where it has them; or DataError."""
+    with _readable(file):
+        return datasets.Dataset(pq.read_table(file))
+
+
+def _hub_task(task: Task, settings: Settings):
+    repo = HUB_TASKS[task.name]
+    found = _from_hub(repo)
+    found = {split.removesuffix("_matched"): data for split, data in found.items()}
+    for split in SPLITS[:2]:
+        if split not in found:
+            raise DataError(f"{repo} has no split {split!r}: correct HUB_TASKS in {__name__}")
+    for split in found if repo.skip else ():
+        keep = [row for row, idx in enumerate(found[split]["idx"]) if idx not in repo.skip]
+        found[split] = found[split].select(keep)
+    return {split: (f"{repo} {split}", found[split]) for split in SPLITS if split in found}
+
+
+def _local_task(task: Task, settings: Settings):
+    folder = _local_folder(settings) / LOCAL_FOLDERS[task.name]
+    files = {split: folder / f"{split}.parquet" for split in SPLITS}
+    if not files["validation_mismatched"].exists():
+        del files["validation_mismatched"]
+    return {split: (str(file), read_table(file)) for split, file in files.items()}
+
+
+def _synthetic_task(task: Task, settings: Settings):
+    size = settings.data.synthetic
+    if task.name not in size.train_rows:
+        raise DataError(
+            f"data.synthetic.train_rows.{task.name} is missing: say how many rows to make"
+        )
+    train = size.train_rows[task.name]
+    try:
+        made = synthetic.task(task.name, train, size.validation_rows, size.seed)
+    except ValueError as error:  # more rows than the grammar can tell apart
+        raise DataError(
+            f"the synthetic {error}: lower data.synthetic.train_rows.{task.name} or "
+            "data.synthetic.validation_rows"
+        ) from None
+    return {
+        split.removesuffix("_matched"): (
+            f"the synthetic {task.name} {split}",
+            datasets.Dataset.from_dict(columns),
+        )
+        for split, columns in made.items()
+    }
+
+
+def _checked(task: Task, data: datasets.Dataset, place: str) -> dict[str, list]:
+    """The task's columns as lists, labels as codes; or DataError at the first fault."""
+    _check_columns(task, data, place)
+    columns = {column: list(data[column]) for column in (*task.columns, task.label)}
+    if _type_of(data, task.label) == "list of text":
+        codes = {name: code for code, name in enumerate(task.labels)}
+        # An unknown name stays as it is, for _label_fault to report.
+        columns[task.label] = [
+            [codes.get(tag, tag) for tag in tags or ()] for tags in columns[task.label]
+        ]
+    for row, (*texts, label) in enumerate(zip(*columns.values(), strict=True)):
+        for column, text in zip(task.columns, texts, strict=True):
+            if _is_empty(text):
+                raise DataError(
+                    f"{place}: row {row}, column {column!r} is empty: fill it in or drop the row"
+                )
+        if fault := _label_fault(task, label, texts[0]):
+            raise DataError(f"{place}: row {row}, column {task.label!r} {fault}")
+    return columns
+
+
+def _check_columns(task: Task, data: datasets.Dataset, place: str):
+    text_type = "list of text" if task.kind == "tagging" else "text"
+    label_types = {
+        "classification": ["integer"],
+        "regression": ["real number", "integer"],
+        "tagging": ["list of integer", "list of text"],
+    }[task.kind]
+    if not len(data):
+        raise DataError(f"{place} has no rows: add some, or leave {task.name} out of tasks")
+    for column in (*task.columns, task.label):
+        if column not in data.column_names:
+            raise DataError(
+                f"{place}: column {column!r} is missing: rename one of "
+                f"{', '.join(data.column_names)} or add it"
+            )
+        types = label_types if column == task.label else [text_type]
+        if _type_of(data, column) not in types:
+            raise DataError(
+                f"{place}: column {column!r} holds {_type_of(data, column)}: "
+                f"write it as {' or '.join(types)}"
+            )
+    # Codes mean what the Hub's class names say, where they are given.
+    feature = data.features[task.label]
+    names = getattr(getattr(feature, "feature", feature), "names", None)
+    if names is not None and tuple(names) != task.labels:
+        raise DataError(
+            f"{place}: column {task.label!r} numbers its classes as {', '.join(names)}: "
+            f"renumber them as {', '.join(task.labels)}"
+        )
+
+
+def _is_empty(text) -> bool:
+    """Of a text or a list of tokens: nothing there, or an empty token among them."""
+    parts = text if isinstance(text, list) else [text]
+    return not parts or not all(part and part.strip() for part in parts)
+
+
+def _label_fault(task: Task, label, text) -> str | None:
+    """What is wrong with one row's label and how to put it right; None if it is fine."""
+    if task.kind == "regression":
+        # A comparison with NaN is false, so NaN is a fault too.
+        fine = label is not None and 0 <= label <= 5
+        return None if fine else f"is {label}, not in 0..5: correct it or drop the row"
+    if task.kind == "classification" and label == -1:
+        return "is -1, GLUE's mark of a hidden test label: use the train and validation splits"
+    tags = (label or []) if task.kind == "tagging" else [label]
+    if task.kind == "tagging" and len(tags) != len(text):
+        return f"has {len(tags)} tags for {len(text)} tokens: tag every token once"
+    for tag in tags:
+        if not (isinstance(tag, int) and 0 <= tag < len(task.labels)):
+            return f"holds {tag!r}, not a class in 0..{len(task.labels) - 1}: correct it"
+    return None
+
+
+def _type_of(data: datasets.Dataset, column: str) -> str:
+    return _type_name(data.data.schema.field(column).type)
+
+
+def _type_name(kind: pa.DataType) -> str:
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return f"list of {_type_name(kind.value_type)}"
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return "text"
+    if pa.types.is_integer(kind):
+        return "integer"
+    return "real number" if pa.types.is_floating(kind) else str(kind)
+
+
+def _sample(task: Task, columns: dict[str, list], limit: int | None) -> datasets.Dataset:
+    """All rows, or the first `limit` of them in a shuffled order that is always the same."""
+    rows = len(columns[task.label])
+    if limit is not None and limit < rows:
+        order = np.random.default_rng(SAMPLE_SEED).permutation(rows)[:limit]
+        columns = {column: [values[row] for row in order] for column, values in columns.items()}
+    text, label = datasets.Value("string"), datasets.Value("int64" if task.labels else "float32")
+    if task.kind == "tagging":
+        text, label = datasets.List(text), datasets.List(label)
+    features = dict.fromkeys(task.columns, text) | {task.label: label}
+    return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+
+
+# --- Pre-training text -------------------------------------------------------------------------
+
+
+def documents(settings: Settings, split: str) -> Iterator[str]:
+    """The pre-training documents of split "train" or "validation", never all in memory.
+
+    `data.max_documents` caps both splits together. Raises DataError on first use.
+    """
+    of_split = {"train": False, "validation": True}[split]
+    texts = {"hub": _hub_corpus, "local": _local_corpus, "synthetic": _synthetic_corpus}
+    place, streams = texts[settings.data.source](settings)
+    # In turn, so that a cap on documents does not leave whole files out.
+    found = (text for turn in zip_longest(*streams) for text in turn if text and text.strip())
+    any_found = False
+    for text in islice(found, settings.data.max_documents):
+        any_found = True
+        # By the text itself: a document that occurs twice is never on both sides.
+        is_validation = zlib.crc32(text.encode()) < settings.data.validation_fraction * 2**32
+        if is_validation == of_split:
+            yield text
+    if not any_found:
+        raise DataError(f"{place} holds no document: put text into its column 'text'")
+
+
+def _hub_corpus(settings: Settings):
+    # Streamed only for a few documents: each pass over a stream downloads everything anew.
+    streaming = settings.data.max_documents is not None
+    streams = [_hub_documents(repo, streaming) for repo in HUB_CORPUS]
+    return " and ".join(map(str, HUB_CORPUS)), streams
+
+
+def _hub_documents(repo: Repo, streaming: bool) -> Iterator[str]:
+    texts = (row["text"] for row in _from_hub(repo, split="train", streaming=streaming))
+    while rows := list(islice(texts, repo.rows_per_document)):
+        yield "\n".join(rows)
+
+
+def _local_corpus(settings: Settings):
+    folder = _local_folder(settings) / "corpus"
+    files = [f for f in sorted(folder.glob("*.parquet")) if not f.name.startswith("wikitext103")]
+    if not files:
+        raise DataError(f"{folder} has no Parquet file of text: put one there, with column 'text'")
+    return str(folder), [_local_documents(file) for file in files]
+
+
+def _local_documents(file: Path) -> Iterator[str]:
+    with _readable(file):
+        parquet = pq.ParquetFile(file)
+    schema = parquet.schema_arrow
+    if "text" not in schema.names or _type_name(schema.field("text").type) != "text":
+        raise DataError(f"{file} has no column 'text' of text: name the documents' column so")
+    with _readable(file):
+        for batch in parquet.iter_batches(batch_size=256, columns=["text"]):
+            yield from batch["text"].to_pylist()
+
+
+def _synthetic_corpus(settings: Settings):
+    size = settings.data.synthetic
+    return "the synthetic corpus", [synthetic.corpus(size.documents, size.seed)]
+
+
+# --- Reading, with faults told in one sentence -------------------------------------------------
+
+
+def _from_hub(repo: Repo, **options):
+    try:
+        return datasets.load_dataset(repo.name, repo.config, revision=repo.revision, **options)
+    except Exception as error:  # the Hub's client raises many kinds
+        raise DataError(
+            f"{repo} cannot be loaded from the Hub ({_line(error)}): check the network, or set "
+            "data.source to local and data_folder to a folder that holds the files"
+        ) from error
+
+
+def _local_folder(settings: Settings) -> Path:
+    folder = Path(settings.data_folder)
+    if not folder.is_dir():
+        raise DataError(f"data_folder {folder} is not a folder: correct --config data_folder=DIR")
+    return folder
+
+
+@contextlib.contextmanager
+def _readable(file: Path):
+    """Turns what pyarrow raises about `file` into a DataError."""
+    if not file.exists():
+        raise DataError(f"{file} is missing: put it there, or leave out the tasks that need it")
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"{file} is not a readable Parquet file ({_line(error)}): fetch it again"
+        ) from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,178 @@
+"""Instances per second of every model of Table 1, and their ratio to plain BERT of the base size.
+
+All models run in one process on one batch of real examples. A round times each model once, so that a
+ratio is formed from measurements seconds apart: a machine that slows down slows both.
+"""
+
+import platform
+import random
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import torch
+from torch import nn
+
+from muxplm.config import Settings
+from muxplm.data.prepare import read_task, read_tokenizer
+from muxplm.experiments import TABLES, Variant
+from muxplm.files import DataError, write_json
+from muxplm.models.build import model_config, new_model
+from muxplm.precision import autocast, use_bf16
+from muxplm.tasks import TASKS
+
+SWEEP_PASSES = 2  # timed passes of each micro-batch when looking for the best
+
+
+def write_throughput(settings: Settings):
+    write_json(settings.paths.throughput, measure_throughput(settings))
+
+
+def measure_throughput(settings: Settings) -> dict:
+    """Times all models twice: with the whole batch at once, and each at its own best micro-batch.
+
+    The first is the paper's protocol. The second is there because a large batch may starve plain
+    BERT of cache, which flatters the multiplexed models: their encoder sees N times fewer rows.
+    """
+    plan = settings.throughput
+    variants = {v.name: v for v in TABLES["table1"].variants(settings.axes)}
+    tokenizer = read_tokenizer(settings)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    batch = {name: x.to(device) for name, x in read_batch(settings, tokenizer).items()}
+    # Fresh weights and two classes: neither changes the speed.
+    models = {
+        name: new_model("classification", model_config(settings, variant, tokenizer))
+        for name, variant in variants.items()
+    }
+    models = {name: model.to(device).eval() for name, model in models.items()}
+    with torch.inference_mode(), autocast(settings.precision, device.type):
+        whole = {name: partial(run_batch, model, batch) for name, model in models.items()}
+        at_once = time_interleaved(whole, plan.trials, plan.batches)
+        best = {
+            name: best_micro_batch(model, batch, variants[name].n, plan.micro_batches)
+            for name, model in models.items()
+        }
+        chunked = {
+            name: partial(run_batch, model, batch, best[name] * variants[name].n)
+            for name, model in models.items()
+        }
+        at_best = time_interleaved(chunked, plan.trials, plan.batches)
+    reference = find_reference(variants.values())
+    instances = plan.batch * plan.batches  # in one trial
+    return {
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "precision": "bf16" if use_bf16(settings.precision) else "fp32",
+        "batch": plan.batch,
+        "length": plan.length,
+        "batches": plan.batches,
+        "trials": plan.trials,
+        "reference": reference,
+        "models": {
+            name: {
+                "instances_per_second": [instances / seconds for seconds in at_once[name]],
+                "speedup": speedup(at_once, name, reference),
+                "best": {
+                    "micro_batch": best[name],
+                    "instances_per_second": instances / median(at_best[name]),
+                    "speedup": speedup(at_best, name, reference)["median"],
+                },
+            }
+            for name in variants
+        },
+    }
+
+
+def find_reference(variants: Iterable[Variant]) -> str | None:
+    """The paper's reference, BERT base; without it the first plain model; without any, None."""
+    plain = [variant.name for variant in variants if not variant.recipe.multiplexed]
+    return "bert-base" if "bert-base" in plain else next(iter(plain), None)
+
+
+def read_batch(settings: Settings, tokenizer) -> dict[str, torch.Tensor]:
+    """The first validation rows of QQP, else of the first task there is, as a batch of settings' size.
+
+    input_ids and attention_mask (batch, length), every row truncated or padded to the full length.
+    A split with fewer rows starts again from its top.
+    """
+    plan = settings.throughput
+    if plan.length > settings.max_length:
+        raise DataError(
+            f"throughput.length is {plan.length} but the models are built for max_length "
+            f"{settings.max_length}: lower the one or raise the other"
+        )
+    task = TASKS["qqp" if "qqp" in settings.tasks else settings.tasks[0]]
+    rows = read_task(task.name, settings)["validation"]
+    rows = rows.select([i % len(rows) for i in range(plan.batch)])
+    return tokenizer(
+        *(list(rows[column]) for column in task.columns),
+        is_split_into_words=task.kind == "tagging",
+        padding="max_length",
+        truncation=True,
+        max_length=plan.length,
+        return_tensors="pt",
+    ).data
+
+
+def run_batch(model: nn.Module, batch: dict[str, torch.Tensor], chunk: int | None = None):
+    """One forward pass over all rows of `batch`, `chunk` instances at a time (None: all at once)."""
+    rows = len(batch["input_ids"])
+    step = chunk or rows
+    for start in range(0, rows, step):
+        model(**{name: x[start : start + step] for name, x in batch.items()})
+
+
+def best_micro_batch(model: nn.Module, batch: dict, n: int, sizes: Iterable[int]) -> int:
+    """The fastest of `sizes` for a model of N = n.
+
+    A micro-batch of m means m rows of the encoder, hence m * n instances: what fits in the cache is
+    then comparable between models. None has more rows than the whole batch makes.
+    """
+    most = -(-len(batch["input_ids"]) // n)
+    passes = {m: partial(run_batch, model, batch, m * n) for m in {min(m, most) for m in sizes}}
+    seconds = time_interleaved(passes, SWEEP_PASSES, 1)
+    return min(seconds, key=lambda m: min(seconds[m]))
+
+
+def time_interleaved(passes: dict[str, Callable], rounds: int, repeats: int) -> dict[str, list]:
+    """Seconds that `repeats` calls of each pass take, for each round, after one call to warm up.
+
+    Every round has an order of its own, the same at each run: no pass always follows the same one.
+    """
+    for run in passes.values():
+        run()
+    seconds = {name: [] for name in passes}
+    for number in range(rounds):
+        for name in random.Random(number).sample(list(passes), len(passes)):
+            synchronize()
+            start = perf_counter()
+            for _ in range(repeats):
+                passes[name]()
+            synchronize()
+            seconds[name].append(perf_counter() - start)
+    return seconds
+
+
+def speedup(seconds: dict[str, list], name: str, reference: str | None) -> dict:
+    """How many times faster than the reference `name` is: median, low and high over the rounds."""
+    if reference is None:
+        return {"median": None, "low": None, "high": None, "rounds": []}
+    rounds = [r / own for r, own in zip(seconds[reference], seconds[name], strict=True)]
+    return {"median": median(rounds), "low": min(rounds), "high": max(rounds), "rounds": rounds}
+
+
+def synchronize():
+    """Waits for the GPU: a call returns before the work it started there is done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    information = Path("/proc/cpuinfo")  # Linux; `platform` names only the architecture there
+    lines = information.read_text().splitlines() if information.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,161 @@
+"""The three stages of the paper's recipe (Figure 1): priming, pre-training, fine-tuning."""
+
+import shutil
+import time
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+
+from muxplm.data.collation import (
+    COLLATORS,
+    Blocks,
+    PadRows,
+    collate_retrieval,
+    tokenize_task,
+)
+from muxplm.data.prepare import read_blocks, read_task, read_tokenizer
+from muxplm.evaluation.language_modeling import evaluate_blocks
+from muxplm.models.build import load_model, model_config, new_model
+from muxplm.tasks import TASKS
+from muxplm.training.trainer import discard, save, train
+
+SEED = 1  # of priming and pre-training; the paper trains each model once
+
+
+def prime(settings, name: str):
+    """Token retrieval from fresh weights: the model learns to keep N inputs apart."""
+    variant, tokenizer = settings.variants[name], read_tokenizer(settings)
+    torch.manual_seed(SEED)
+    model = new_model("retrieval", model_config(settings, variant, tokenizer))
+    _train_on_blocks(settings, name, "prime", "retrieval", model, collate_retrieval)
+
+
+def pretrain(settings, name: str):
+    """Masked language modelling or replaced-token detection, multiplexed if the variant is."""
+    variant, tokenizer = settings.variants[name], read_tokenizer(settings)
+    objective = variant.recipe.objective
+    torch.manual_seed(SEED)
+    before = variant.stage_before("pretrain")
+    if before:
+        folder = Path(settings.paths.checkpoint(before, name)).parent
+        model = load_model(objective, folder, retrieval_weight=variant.retrieval_rate)
+    else:
+        model = new_model(objective, model_config(settings, variant, tokenizer))
+    if model.config.model_type == "bert":
+        score_masked_positions_only(model)
+    rate = settings.training("pretrain", name).mask_rate
+    collate = COLLATORS[objective](tokenizer, rate)
+    _train_on_blocks(settings, name, "pretrain", objective, model, collate)
+
+
+def _train_on_blocks(settings, name, stage, objective, model, collate):
+    training = settings.training(stage, name)
+    recipe = settings.recipe(stage, name)
+    scratch = settings.paths.scratch_folder(stage, name, recipe)
+    n = settings.variants[name].n
+    start = time.perf_counter()
+    log = train(
+        model,
+        Blocks(read_blocks(settings, "train")),
+        collate,
+        training,
+        steps=training.steps,
+        instances=n,
+        seed=SEED,
+        precision=settings.precision,
+        scratch=scratch,
+        title=f"{stage} {name}",
+    )
+    seconds = time.perf_counter() - start
+    validation = evaluate_blocks(
+        model, objective, Blocks(read_blocks(settings, "validation")), collate, n, settings.precision
+    )
+    print(f"{stage} {name}: {validation}, {seconds:.0f} s", flush=True)
+    save(
+        model,
+        Path(settings.paths.checkpoint(stage, name)).parent,
+        {
+            "stage": stage,
+            "model": name,
+            "recipe": recipe,
+            "seconds": seconds,
+            "positions_per_step": training.rows * training.accumulation * settings.max_length,
+            "validation": validation,
+            "log": log,
+        },
+    )
+    discard(scratch)
+
+
+def finetune(settings, name: str, tasks, seeds):
+    """Every task under every training seed. A killed job keeps the cells it had finished."""
+    recipe = settings.recipe("finetune", name, tasks, seeds)
+    scratch = Path(settings.paths.scratch_folder("finetune", name, recipe))
+    cells = {
+        (task, seed): scratch / f"{task}-seed{seed}-done" for task in tasks for seed in seeds
+    }
+    for (task, seed), done in cells.items():
+        if not done.exists():
+            _finetune_cell(settings, name, task, seed, recipe, done)
+    for (task, seed), done in cells.items():
+        folder = Path(settings.paths.finetuned(name, task, seed)).parent
+        shutil.copytree(done, folder, dirs_exist_ok=True)
+    discard(scratch)
+
+
+def _finetune_cell(settings, name, task_name, seed, recipe, folder):
+    task, variant = TASKS[task_name], settings.variants[name]
+    training, tokenizer = settings.training("finetune", name), read_tokenizer(settings)
+    rows = tokenize_task(
+        task, read_task(task_name, settings)["train"], tokenizer, settings.max_length
+    )
+    torch.manual_seed(seed)
+    changes = {"num_labels": len(task.labels) or 1}
+    if variant.recipe.multiplexed:
+        changes["retrieval_weight"] = variant.recipe.finetune_retrieval
+    before = Path(settings.paths.checkpoint(variant.stage_before("finetune"), name)).parent
+    model = load_model(task.kind, before, **changes)
+    start, scratch = time.perf_counter(), folder.with_name(f"{task_name}-seed{seed}")
+    log = train(
+        model,
+        rows,
+        PadRows(tokenizer.pad_token_id),
+        training,
+        steps=training.steps[task_name],
+        instances=variant.n,
+        seed=seed,
+        precision=settings.precision,
+        scratch=scratch,
+        title=f"finetune {name} {task_name} seed {seed}",
+    )
+    record = {
+        "stage": "finetune",
+        "model": name,
+        "task": task_name,
+        "training_seed": seed,
+        "recipe": recipe,
+        "seconds": time.perf_counter() - start,
+        "log": log,
+    }
+    save(model, folder, record)
+    discard(scratch)
+
+
+def score_masked_positions_only(model):
+    """Makes BertForMaskedLM score the labelled positions alone, as the multiplexed models do.
+
+    The loss is the same; six in seven of the vocabulary-sized logits are never made. ModernBERT has
+    this built in (sparse_prediction).
+    """
+    full_forward = model.forward
+
+    def forward(input_ids, attention_mask=None, labels=None):
+        if labels is None:
+            return full_forward(input_ids=input_ids, attention_mask=attention_mask)
+        hidden = model.bert(input_ids, attention_mask).last_hidden_state  # (R, L, H)
+        masked = labels != -100  # (R, L)
+        logits = model.cls(hidden[masked])  # (M, V)
+        return {"loss": F.cross_entropy(logits.float(), labels[masked]), "logits": logits}
+
+    model.forward = forward

@@ -1,0 +1,109 @@
+"""One training run over transformers' Trainer: settings to arguments, resuming, logging, recording."""
+
+import platform
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import torch
+import transformers
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from muxplm import files
+from muxplm.files import DataError
+from muxplm.numerics import code_digest
+from muxplm.precision import use_bf16
+
+transformers.logging.set_verbosity_error()
+if not sys.stderr.isatty():
+    transformers.logging.disable_progress_bar()  # a log file wants lines, not bars
+
+
+def train(model, dataset, collate, training, *, steps, instances, seed, precision, scratch, title):
+    """Trains `model` in place and returns the log: a list of {"step", "loss", ...}.
+
+    training: a `Training` or `Finetuning` section. A step sees training.rows sequences per encoder
+    pass, that is rows * instances rows of `dataset`, times training.accumulation. Checkpoints go to
+    `scratch`; a run that was killed goes on from the last of them.
+    """
+    set_seed(seed)
+    devices = max(1, torch.cuda.device_count())
+    if training.rows % devices:
+        raise DataError(f"rows: {training.rows} is not a multiple of the {devices} GPUs in use")
+    arguments = TrainingArguments(
+        output_dir=str(scratch),
+        max_steps=steps,
+        per_device_train_batch_size=training.rows // devices * instances,
+        gradient_accumulation_steps=training.accumulation,
+        learning_rate=training.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=int(training.warmup * steps),
+        weight_decay=training.weight_decay,
+        adam_epsilon=training.adam_epsilon,
+        bf16=use_bf16(precision),
+        use_cpu=not torch.cuda.is_available(),
+        seed=seed,
+        save_strategy="steps",
+        save_steps=training.save_every,
+        save_total_limit=1,
+        logging_steps=max(10, steps // 20),
+        disable_tqdm=not sys.stderr.isatty(),
+        remove_unused_columns=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        report_to="none",
+    )
+    trainer = Trainer(
+        model,
+        arguments,
+        train_dataset=dataset,
+        data_collator=collate,
+        callbacks=[LogLines(title, steps)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    last = get_last_checkpoint(scratch) if Path(scratch).is_dir() else None
+    try:
+        trainer.train(resume_from_checkpoint=last)
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        if last and trainer.state.global_step == 0:
+            raise DataError(
+                f"checkpoint {last} cannot be resumed ({' '.join(str(error).split())[:200]}): "
+                "delete it to start this training again"
+            ) from None
+        raise
+    return [entry for entry in trainer.state.log_history if "loss" in entry]
+
+
+class LogLines(TrainerCallback):
+    """One plain line per log entry; a terminal gets Trainer's progress bar beside it."""
+
+    def __init__(self, title, steps):
+        self.title, self.steps, self.start = title, steps, time.perf_counter()
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if "loss" in logs:
+            seconds = time.perf_counter() - self.start
+            print(
+                f"{self.title}: step {state.global_step}/{self.steps}, loss "
+                f"{float(logs['loss']):.3f}, {seconds:.0f} s",
+                flush=True,
+            )
+
+
+def save(model, folder, record: dict):
+    """The weights and run.json, which says how they came about, in one atomic step."""
+    record |= {
+        "code": code_digest(record["stage"]),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "machine": platform.processor() or platform.machine(),
+    }
+    with files.atomic_folder(folder) as draft:
+        model.save_pretrained(draft)
+        files.write_json(draft / "run.json", record)
+
+
+def discard(scratch):
+    """Removes a finished training's checkpoints."""
+    shutil.rmtree(scratch, ignore_errors=True)
