@@ -3,29 +3,20 @@
 After `import muxplm`, transformers' Auto classes know the model type "muxplm".
 """
 
+from importlib import import_module
+
 import wrapt
 
-# Registered as soon as transformers' own registries are loaded (at once if they are already): planning
-# the workflow imports this package too, and must not wait seconds for torch.
+# Both modules register their classes when they are imported. That happens as soon as transformers' own
+# registries are loaded (at once if they are already), and not before: planning the workflow imports
+# this package too, and must not wait seconds for torch.
 
 
 @wrapt.when_imported("transformers.models.auto.configuration_auto")
-def _register_config(auto):
-    from muxplm.models.configuration import MuxConfig
-
-    auto.AutoConfig.register("muxplm", MuxConfig)
+def _register_config(_):
+    import_module("muxplm.models.configuration")
 
 
 @wrapt.when_imported("transformers.models.auto.modeling_auto")
-def _register_models(auto):
-    from muxplm.models import modeling
-
-    auto.AutoModel.register(modeling.MuxConfig, modeling.MuxModel)
-    auto.AutoModelForMaskedLM.register(modeling.MuxConfig, modeling.MuxForMaskedLM)
-    auto.AutoModelForPreTraining.register(modeling.MuxConfig, modeling.MuxForPreTraining)
-    auto.AutoModelForSequenceClassification.register(
-        modeling.MuxConfig, modeling.MuxForSequenceClassification
-    )
-    auto.AutoModelForTokenClassification.register(
-        modeling.MuxConfig, modeling.MuxForTokenClassification
-    )
+def _register_models(_):
+    import_module("muxplm.models.modeling")

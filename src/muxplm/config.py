@@ -51,7 +51,7 @@ class Data(Section):
     max_train_rows: Positive | None = None
     max_validation_rows: Positive | None = None
     max_documents: Positive | None = None
-    validation_fraction: Fraction = 0.05
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.05  # of the documents
 
 
 class Tokenizer(Section):
@@ -61,6 +61,12 @@ class Tokenizer(Section):
     revision: str | None = None
     vocab_size: Positive
     unused: Positive = 16  # spare ids; a prefix demultiplexer takes N + 1 of them
+
+    @model_validator(mode="after")
+    def _pinned(self):
+        if self.pretrained and not self.revision:
+            raise ValueError(f"{self.pretrained} is not pinned: set tokenizer.revision to a commit")
+        return self
 
 
 class Shape(Section):
@@ -96,13 +102,13 @@ class Training(Section):
     accumulation: Positive = 1
     mask_rate: Fraction = 0.15  # of tokens masked or replaced; unused in priming
     save_every: Positive = 1000
-    evaluate_every: Positive = 1000
 
 
 class Finetuning(Section):
-    """`steps` by task. All else as in `Training`."""
+    """`steps` by task; `max_length` null means that of the blocks. All else as in `Training`."""
 
     steps: dict[TaskName, Positive]
+    max_length: Positive | None = None
     rows: Positive
     learning_rate: Rate
     warmup: Fraction = 0.1
@@ -149,7 +155,8 @@ class Settings(Section):
     composition_seeds: Annotated[list[int], Field(min_length=1)]
     bundle: Literal["all", "task"]  # one fine-tuning job per model, or per model and task
     precision: Literal["auto", "bf16", "fp32"]
-    max_length: Positive
+    max_length: Annotated[int, Field(ge=3)]  # tokens: of the corpus's blocks and, unless
+    # finetune.max_length says otherwise, of a task's rows, [CLS] and [SEP] included
     data: Data
     tokenizer: Tokenizer
     shapes: dict[SizeName, Shape]
@@ -184,6 +191,10 @@ class Settings(Section):
                 raise ValueError(f"overrides.{name}: no such variant in this config{hint}")
             _check_overrides(self, name, stages)
         return self
+
+    @property
+    def task_length(self) -> int:
+        return self.finetune.max_length or self.max_length
 
     @property
     def axes(self) -> Axes:

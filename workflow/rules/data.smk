@@ -38,7 +38,7 @@ rule tokenizer:
     params:
         recipe=settings.data_recipe(),
     shell:
-        "muxplm tokenizer --config {input.config} > {log} 2>&1"
+        "RAYON_NUM_THREADS={threads} muxplm tokenizer --config {input.config} > {log} 2>&1"
 
 
 rule blocks:
@@ -59,4 +59,4 @@ rule blocks:
     params:
         recipe=settings.data_recipe(),
     shell:
-        "muxplm blocks --config {input.config} > {log} 2>&1"
+        "RAYON_NUM_THREADS={threads} muxplm blocks --config {input.config} > {log} 2>&1"

@@ -4,31 +4,26 @@ Two claims are checked. A forward pass over the same instances is nearly N times
 BERT's, and a masked-LM training step at N = 10 takes little more memory than one at N = 1.
 """
 
-import gc
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from transformers import AutoConfig
 
 from muxplm.evaluation.throughput import (
-    best_micro_batch,
     device_name,
-    run_batch,
+    prepare_model,
     speedup,
-    time_interleaved,
+    time_models,
 )
 from muxplm.files import write_json
 from muxplm.models.build import new_model
 from muxplm.models.modeling import IGNORED
 from muxplm.precision import autocast, use_bf16
 
-# Section 4.1: MUX-BERT base and its baseline.
+# BERT base, with its own vocabulary: the paper's reference, and the encoder of MUX-BERT base.
 BASE = {
     "model_type": "bert",
     "vocab_size": 30522,
@@ -42,13 +37,13 @@ MICRO_BATCHES = (4, 8, 16, 32)  # rows of the encoder
 MASK_RATE = 0.15
 LENGTH = 128
 
-# What is aimed at: at least this many times plain BERT's speed, at most this multiple of its memory.
+# At least this many times plain BERT's speed, by N, and at most this multiple of its memory.
 SPEED_TARGETS = {2: 1.9, 5: 4.7, 10: 9.3}
 MEMORY_TARGET = 1.6
 
 
 def run_benchmark(output: str, precision: str, rounds: int, batch: int):
-    """Writes all measurements to `output` and prints them. "auto": every precision that is native."""
+    """Writes all measurements to `output` and prints them; "auto": in each native precision."""
     if precision == "auto":
         precisions = ["fp32", "bf16"] if use_bf16("auto") else ["fp32"]
     else:
@@ -81,19 +76,18 @@ def benchmark_forward(
     ids = torch.randint(base["vocab_size"], (batch, length), generator=generator).to(device)
     inputs = {"input_ids": ids}  # nothing is padded, so no mask: the fastest path of either model
     models = {n: new_model("classification", base_config(n, base)) for n in n_values}
-    models = {n: model.to(device).eval() for n, model in models.items()}
+    models = {n: prepare_model(model, precision, device) for n, model in models.items()}
     with torch.inference_mode(), autocast(precision, device):
-        whole = {n: partial(run_batch, model, inputs) for n, model in models.items()}
-        at_once = time_interleaved(whole, rounds, 1)
-        best = {n: best_micro_batch(m, inputs, n, MICRO_BATCHES) for n, m in models.items()}
-        chunked = {n: partial(run_batch, models[n], inputs, best[n] * n) for n in models}
-        at_best = time_interleaved(chunked, rounds, 1)
+        at_once, best, at_best = time_models(
+            models, {n: n for n in models}, inputs, MICRO_BATCHES, rounds, 1
+        )
     return {
         "batch": batch,
         "length": length,
         "rounds": rounds,
         "models": {
             f"n{n}": {
+                "n": n,
                 "target": SPEED_TARGETS.get(n),
                 "seconds": median(at_once[n]),
                 "speedup": speedup(at_once, n, 1),
@@ -118,7 +112,7 @@ def base_config(n: int, base: dict):
 # --- Memory ------------------------------------------------------------------------------------
 
 
-def benchmark_memory(precision: str, rows: int = 20, length: int = LENGTH, base=BASE) -> dict:
+def benchmark_memory(precision: str, rows: int = 30, length: int = LENGTH, base=BASE) -> dict:
     """Peak memory of one masked-LM training step at N = 1 and N = 10, each in a fresh process.
 
     "Equal positions" has two readings. Equal positions of the encoder: N = 10 has ten times the
@@ -184,3 +178,33 @@ def resident_mib(field: str) -> float:
 
 
 # --- Report ------------------------------------------------------------------------------------
+
+
+def print_tables(result: dict):
+    """The targets beside what was measured, as two Markdown tables."""
+    speed = [["precision", "N", "speed-up", "low–high", "best micro-batches", "target"]]
+    for precision, forward in result["forward"].items():
+        for model in forward["models"].values():
+            ratio, best = model["speedup"], model["best"]
+            speed.append(
+                [
+                    precision,
+                    str(model["n"]),
+                    f"{ratio['median']:.2f}",
+                    f"{ratio['low']:.2f}–{ratio['high']:.2f}",
+                    f"{best['speedup']['median']:.2f} (rows: {best['micro_batch']})",
+                    f"≥ {model['target']}" if model["target"] else "reference",
+                ]
+            )
+    memory = [["precision", "training step", "instances", "peak MiB", "ratio", "target"]]
+    for precision, measured in result["memory"].items():
+        for name, step in measured["steps"].items():
+            target = f"≤ {measured['target']}" if step["n"] > 1 else "reference"
+            cells = [step["instances"], step["mib"], f"{step['ratio']:.2f}", target]
+            memory.append([precision, name, *map(str, cells)])
+    for rows in (speed, memory):
+        header, *body = rows
+        print(
+            *("| " + " | ".join(r) + " |" for r in (header, ["---"] * len(header), *body)), sep="\n"
+        )
+        print()

@@ -24,7 +24,7 @@ def write_scores(settings, name: str, tasks):
     for task_name in tasks:
         task, tokenizer = TASKS[task_name], read_tokenizer(settings)
         data = read_task(task_name, settings)
-        rows = tokenize_task(task, data["validation"], tokenizer, settings.max_length)
+        rows = tokenize_task(task, data["validation"], tokenizer, settings.task_length)
         labels = [_kept(row["labels"]) for row in rows]
         scores = []
         for seed in settings.training_seeds:

@@ -1,7 +1,7 @@
 """Instances per second of every model of Table 1, and their ratio to plain BERT of the base size.
 
-All models run in one process on one batch of real examples. A round times each model once, so that a
-ratio is formed from measurements seconds apart: a machine that slows down slows both.
+All models run in one process on one batch of real examples. A round times each model once, so that
+a ratio is formed from measurements seconds apart: a machine that slows down slows both.
 """
 
 import platform
@@ -20,7 +20,7 @@ from muxplm.data.prepare import read_task, read_tokenizer
 from muxplm.experiments import TABLES, Variant
 from muxplm.files import DataError, write_json
 from muxplm.models.build import model_config, new_model
-from muxplm.precision import autocast, use_bf16
+from muxplm.precision import autocast, cast_weights, use_bf16
 from muxplm.tasks import TASKS
 
 SWEEP_PASSES = 2  # timed passes of each micro-batch when looking for the best
@@ -46,21 +46,14 @@ def measure_throughput(settings: Settings) -> dict:
         name: new_model("classification", model_config(settings, variant, tokenizer))
         for name, variant in variants.items()
     }
-    models = {name: model.to(device).eval() for name, model in models.items()}
+    models = {name: prepare_model(m, settings.precision, device) for name, m in models.items()}
+    instances = {name: variant.n for name, variant in variants.items()}
     with torch.inference_mode(), autocast(settings.precision, device.type):
-        whole = {name: partial(run_batch, model, batch) for name, model in models.items()}
-        at_once = time_interleaved(whole, plan.trials, plan.batches)
-        best = {
-            name: best_micro_batch(model, batch, variants[name].n, plan.micro_batches)
-            for name, model in models.items()
-        }
-        chunked = {
-            name: partial(run_batch, model, batch, best[name] * variants[name].n)
-            for name, model in models.items()
-        }
-        at_best = time_interleaved(chunked, plan.trials, plan.batches)
+        at_once, best, at_best = time_models(
+            models, instances, batch, plan.micro_batches, plan.trials, plan.batches
+        )
     reference = find_reference(variants.values())
-    instances = plan.batch * plan.batches  # in one trial
+    count = plan.batch * plan.batches  # instances in one trial
     return {
         "device": device_name(device),
         "threads": torch.get_num_threads(),
@@ -72,11 +65,11 @@ def measure_throughput(settings: Settings) -> dict:
         "reference": reference,
         "models": {
             name: {
-                "instances_per_second": [instances / seconds for seconds in at_once[name]],
+                "instances_per_second": [count / seconds for seconds in at_once[name]],
                 "speedup": speedup(at_once, name, reference),
                 "best": {
                     "micro_batch": best[name],
-                    "instances_per_second": instances / median(at_best[name]),
+                    "instances_per_second": count / median(at_best[name]),
                     "speedup": speedup(at_best, name, reference)["median"],
                 },
             }
@@ -92,10 +85,10 @@ def find_reference(variants: Iterable[Variant]) -> str | None:
 
 
 def read_batch(settings: Settings, tokenizer) -> dict[str, torch.Tensor]:
-    """The first validation rows of QQP, else of the first task there is, as a batch of settings' size.
+    """The first validation rows of QQP, or else of the config's first task.
 
-    input_ids and attention_mask (batch, length), every row truncated or padded to the full length.
-    A split with fewer rows starts again from its top.
+    input_ids and attention_mask (batch, length): every row is truncated or padded to the full
+    length. A split with too few rows starts again from its top.
     """
     plan = settings.throughput
     if plan.length > settings.max_length:
@@ -116,8 +109,30 @@ def read_batch(settings: Settings, tokenizer) -> dict[str, torch.Tensor]:
     ).data
 
 
+def prepare_model(model: nn.Module, precision: str, device) -> nn.Module:
+    return cast_weights(model, precision).to(device).eval()
+
+
+def time_models(models, instances, batch, micro_batches, rounds, repeats) -> tuple:
+    """Seconds of each round with the whole batch at once, best micro-batches, seconds with those.
+
+    All three by the models' keys; `instances` says each model's N.
+    """
+    whole = {key: partial(run_batch, model, batch) for key, model in models.items()}
+    at_once = time_interleaved(whole, rounds, repeats)
+    best = {
+        key: best_micro_batch(model, batch, instances[key], micro_batches)
+        for key, model in models.items()
+    }
+    chunked = {
+        key: partial(run_batch, model, batch, best[key] * instances[key])
+        for key, model in models.items()
+    }
+    return at_once, best, time_interleaved(chunked, rounds, repeats)
+
+
 def run_batch(model: nn.Module, batch: dict[str, torch.Tensor], chunk: int | None = None):
-    """One forward pass over all rows of `batch`, `chunk` instances at a time (None: all at once)."""
+    """A forward pass over all rows of `batch`, `chunk` instances at a time (None: all at once)."""
     rows = len(batch["input_ids"])
     step = chunk or rows
     for start in range(0, rows, step):

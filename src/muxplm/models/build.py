@@ -57,7 +57,7 @@ def _encoder_config(settings, variant, tokenizer) -> dict:
         "num_attention_heads": shape.heads,
         "intermediate_size": shape.intermediate,
         # A prefix comes on top of the text; it never costs a task its last words.
-        "max_position_embeddings": settings.max_length + prefix,
+        "max_position_embeddings": max(settings.max_length, settings.task_length) + prefix,
         "pad_token_id": tokenizer.pad_token_id,
     }
     if variant.recipe.encoder == "modernbert":

@@ -62,3 +62,6 @@ class MuxConfig(PreTrainedConfig):
     def prefix_length(self) -> int:
         """How many positions of the encoder's input the demultiplexer takes for itself."""
         return self.num_instances if self.demultiplexer == "prefix" else 0
+
+
+AutoConfig.register(MuxConfig.model_type, MuxConfig)

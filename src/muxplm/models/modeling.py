@@ -11,7 +11,14 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoModel, PreTrainedModel
+from transformers import (
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForPreTraining,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    PreTrainedModel,
+)
 from transformers import initialization as init
 from transformers.modeling_outputs import (
     BaseModelOutput,
@@ -285,3 +292,10 @@ def _build_encoder(config):
     encoder_class = AutoModel._model_mapping[type(config)]
     takes_pooler = "add_pooling_layer" in inspect.signature(encoder_class.__init__).parameters
     return AutoModel.from_config(config, **({"add_pooling_layer": False} if takes_pooler else {}))
+
+
+AutoModel.register(MuxConfig, MuxModel)
+AutoModelForMaskedLM.register(MuxConfig, MuxForMaskedLM)
+AutoModelForPreTraining.register(MuxConfig, MuxForPreTraining)
+AutoModelForSequenceClassification.register(MuxConfig, MuxForSequenceClassification)
+AutoModelForTokenClassification.register(MuxConfig, MuxForTokenClassification)

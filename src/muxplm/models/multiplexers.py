@@ -2,8 +2,6 @@
 
 import torch
 from torch import nn
-from transformers import BertConfig
-from transformers.models.bert.modeling_bert import BertLayer
 
 
 class HadamardMultiplexer(nn.Module):
@@ -42,8 +40,8 @@ class ContextualMultiplexer(HadamardMultiplexer):
             config.encoder.max_position_embeddings, config.embedding_size
         )
         self.norm = nn.LayerNorm(config.embedding_size)
-        self.within = BertLayer(_layer_config(config))  # TRANS_ctx
-        self.across = BertLayer(_layer_config(config))  # TRANS_inst
+        self.within = _bert_layer(config)  # TRANS_ctx
+        self.across = _bert_layer(config)  # TRANS_inst
 
     def forward(self, embedded, mask):
         """embedded (B, N, L, E), mask (B, N, L) of 0 and 1 -> (B, L, E)."""
@@ -58,13 +56,18 @@ class ContextualMultiplexer(HadamardMultiplexer):
         return mixed.mean(dim=1).view(groups, length, width)  # (B*L, N, E) -> (B, L, E)
 
 
-def _layer_config(config) -> BertConfig:
-    encoder = config.encoder
-    return BertConfig(
-        hidden_size=config.embedding_size,
-        num_attention_heads=encoder.num_attention_heads,
-        intermediate_size=encoder.intermediate_size,
-        attn_implementation="sdpa",
+def _bert_layer(config):
+    # Imported late: transformers may be importing its BERT when this module is registered.
+    from transformers import BertConfig
+    from transformers.models.bert.modeling_bert import BertLayer
+
+    return BertLayer(
+        BertConfig(
+            hidden_size=config.embedding_size,
+            num_attention_heads=config.encoder.num_attention_heads,
+            intermediate_size=config.encoder.intermediate_size,
+            attn_implementation="sdpa",
+        )
     )
 
 

@@ -108,7 +108,7 @@ def _finetune_cell(settings, name, task_name, seed, recipe, folder):
     task, variant = TASKS[task_name], settings.variants[name]
     training, tokenizer = settings.training("finetune", name), read_tokenizer(settings)
     rows = tokenize_task(
-        task, read_task(task_name, settings)["train"], tokenizer, settings.max_length
+        task, read_task(task_name, settings)["train"], tokenizer, settings.task_length
     )
     torch.manual_seed(seed)
     changes = {"num_labels": len(task.labels) or 1}

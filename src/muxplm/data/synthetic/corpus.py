@@ -39,7 +39,7 @@ def _asked_back(rng: Random, topic: str) -> Tokens:
 
 def _answered(rng: Random, topic: str) -> Tokens:
     """A question, then a sentence that answers it or not, and says so."""
-    kind, event, answers = rng.choice(("who", "what", "where", "when")), None, rng.random() < 0.5
+    kind, answers = rng.choice(("who", "what", "where", "when")), rng.random() < 0.5
     event, shown = answer(rng, kind, answers, (topic,))
     reply = lexicon.REPLIES[answers]
     return [*grammar.question(event, kind, rng), reply, ",", *grammar.statement(shown, rng)]
@@ -158,7 +158,7 @@ def _daily(rng: Random, topic: str) -> list[Tokens]:
 def corpus(documents: int, seed: int) -> Iterator[str]:
     """Yield `documents` documents, each a string of space-separated lower-case tokens.
 
-    A document has 3 to 6 sentences, about 40 tokens. The same arguments give the same documents;
+    A document has 2 to 4 sentences, about 20 tokens. The same arguments give the same documents;
     a smaller `documents` gives the first of them.
     """
     rng = Random(f"{seed}-corpus")

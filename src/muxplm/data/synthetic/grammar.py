@@ -73,27 +73,42 @@ def frame(
     )
 
 
+FAR = 0.7  # of the concepts that take another's place, the share from another topic
+
+
 def replace(event: Frame, slot: str, rng: Random) -> Frame:
-    """`event` with another concept of the same topic and kind in `slot`, never the antonym."""
-    topic = TOPICS[event.topic]
+    """`event` with another concept of the same kind in `slot`, never the antonym.
+
+    It mostly comes from another topic, which a small model can learn to notice; where it comes from
+    the same topic the two concepts have to be told apart.
+    """
+    name = rng.choice(_other_topics(event)) if rng.random() < FAR else event.topic
+    topic = TOPICS[name]
     old = getattr(event, slot)
     if slot == "verb":
-        pool = PERSON_VERBS if old in PERSON_VERBS else _flat(topic.verbs)
+        own = _flat(topic.verbs)
+        pool = PERSON_VERBS if name == event.topic and old in PERSON_VERBS else own
     elif slot == "modifier":
-        pool = modifiers(event.topic)
+        pool = _flat(topic.modifiers) if name != event.topic else modifiers(name)
     elif slot == "place":
         pool = topic.places
     else:
-        pool = topic.things if event.object in topic.things and slot == "object" else topic.people
+        thing = slot == "object" and event.object in TOPICS[event.topic].things
+        pool = topic.things if thing else topic.people
     taken = {old, ANTONYM.get(old), event.subject, event.object}
     return event._replace(**{slot: rng.choice([c for c in pool if c not in taken])})
 
 
-def elsewhere(event: Frame, rng: Random) -> Frame:
-    """An event of another topic, same slots filled; the two sets of topics of MNLI stay apart."""
+def _other_topics(event: Frame) -> list[str]:
+    """The two sets of topics of MNLI stay apart."""
     known = lexicon.MATCHED if event.topic in lexicon.MATCHED else lexicon.MISMATCHED
+    return [topic for topic in known if topic != event.topic]
+
+
+def elsewhere(event: Frame, rng: Random) -> Frame:
+    """An event of another topic, same slots filled."""
     return frame(
-        rng, [topic for topic in known if topic != event.topic],
+        rng, _other_topics(event),
         event.modifier is not None, event.place is not None, event.day is not None, event.negated,
         swappable(event),
     )
@@ -104,7 +119,7 @@ def replace_some(event: Frame, names: Sequence[str], rng: Random) -> Frame:
 
     The near misses are what a good model must see; the far ones teach it what to look for.
     """
-    if rng.random() < 0.3:
+    if rng.random() < FAR:
         return elsewhere(event, rng)
     for slot in rng.sample(names, rng.randint(1, len(names))):
         event = replace(event, slot, rng)
@@ -152,7 +167,7 @@ def relate(event: Frame, relation: str, rng: Random) -> Frame:
 
 def say(concept: Concept, rng: Random) -> str:
     """One of a concept's synonyms; the first is the usual one."""
-    return concept[0] if rng.random() < 0.65 else rng.choice(concept[1:])
+    return concept[0] if rng.random() < 0.7 else rng.choice(concept[1:])
 
 
 def _agent(event: Frame, rng: Random) -> Tokens:
@@ -234,8 +249,8 @@ def number(noun: str, many: bool) -> str:
 
 # ---- opinions
 
-# Slots: N noun, G an adjective of the sentence's polarity, B one of the opposite, L a verb of
-# liking of that polarity, D one of the opposite. A last letter in "GB" says how a clause sounds.
+# Slots: N and M nouns, G an adjective of the polarity wanted, B one of the opposite, L a verb of
+# liking of that polarity, D one of the opposite.
 REVIEWS = (
     "the N was G .",
     "the N was very G .",
@@ -354,7 +369,7 @@ TAGGED = (
     "because/SCONJ her/PRON Xs Vs Xp ,/PUNCT they/PRON Vb to/ADP L ./PUNCT",
     "will/AUX P Vb that/DET Xs ?/PUNCT",
 )
-# The Penn tag of a corpus NEWS token has its own column; this gives the UPOS of the slots above.
+# The UPOS tag of a slot, by its first letter.
 _SLOT_UPOS = {"A": "NOUN", "X": "NOUN", "V": "VERB", "J": "ADJ", "R": "ADV", "L": "PROPN",
               "Q": "NUM", "P": "PROPN"}
 

@@ -13,8 +13,9 @@ TASKS = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli", "
 Row = dict[str, object]
 TOPIC_NAMES = tuple(lexicon.TOPICS)
 # The Hub's integer order for CoNLL-2003.
-PENN = tuple("\" '' # $ ( ) , . : `` CC CD DT EX FW IN JJ JJR JJS LS MD NN NNP NNPS NNS NN|SYM PDT "
-             "POS PRP PRP$ RB RBR RBS RP SYM TO UH VB VBD VBG VBN VBP VBZ WDT WP WP$ WRB".split())
+_PENN = ("\" '' # $ ( ) , . : `` CC CD DT EX FW IN JJ JJR JJS LS MD NN NNP NNPS NNS NN|SYM PDT "
+         "POS PRP PRP$ RB RBR RBS RP SYM TO UH VB VBD VBG VBN VBP VBZ WDT WP WP$ WRB")
+PENN = tuple(_PENN.split())
 NER = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC")
 
 
@@ -65,10 +66,11 @@ def _mrpc(rng: Random, split: str) -> Row:
 def _stsb(rng: Random, split: str) -> Row:
     event = grammar.frame(rng, modifier=1, place=0)
     names = ("subject", "verb", "object", "modifier")
-    agreeing = rng.randint(0, 4)
-    other = event if agreeing else grammar.elsewhere(event, rng)
-    for slot in rng.sample(names, 4 - agreeing) if agreeing else ():
+    different = rng.sample(names, rng.randint(0, 4))
+    other = grammar.elsewhere(event, rng) if len(different) == 4 else event
+    for slot in different if other is event else ():
         other = grammar.replace(other, slot, rng)
+    agreeing = sum(getattr(event, slot) == getattr(other, slot) for slot in names)
     score = 5 * agreeing / 4 + rng.choice((-0.4, -0.2, 0.0, 0.2, 0.4))  # raters differ a little
     first, second = grammar.statement(event, rng), grammar.statement(other, rng)
     return _pair(SENTENCES, first, second, round(min(5.0, max(0.0, score)), 2))
@@ -131,7 +133,10 @@ def _wnli_rows(train: int, validation: int, seed: int) -> dict[str, list[Row]]:
     rng = Random(f"{seed}-wnli")
     rows: dict[str, list[Row]] = {"train": [], "validation": []}
     seen: set[str] = set()
-    while len(rows["train"]) < train or len(rows["validation"]) < validation:
+    size = max(train, validation)
+    for _ in range(20 * size + 1000):
+        if len(seen) == size:
+            break
         premise, readings, right = cause(rng, TOPIC_NAMES)
         if " ".join(premise) in seen:
             continue
@@ -140,6 +145,8 @@ def _wnli_rows(train: int, validation: int, seed: int) -> dict[str, list[Row]]:
         for split, reading in zip(rows, order, strict=True):
             label = int(reading == right)
             rows[split].append(_pair(SENTENCES, [*premise, "."], readings[reading], label))
+    else:
+        raise ValueError(f"wnli: the grammar has too few sentences for {size} rows")
     return {"train": rows["train"][:train], "validation": rows["validation"][:validation]}
 
 

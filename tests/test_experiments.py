@@ -1,0 +1,186 @@
+"""The grid: stable names, the paper's rows in the paper's order, and one place that spells them."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from muxplm import experiments
+from muxplm.experiments import FAMILIES, SIZES, TABLES, Axes, Paths, Table, Variant
+from muxplm.tasks import TASKS
+
+ROOT = Path(__file__).parent.parent
+PAPER = tuple(name for name, family in FAMILIES.items() if not family.extension)
+EXTENSIONS = tuple(name for name, family in FAMILIES.items() if family.extension)
+ALL = Axes(tuple(FAMILIES), SIZES, (1, 2, 5, 10), tuple(TASKS))
+
+
+def names(table: str, axes: Axes) -> list[str]:
+    return [variant.name for variant in experiments.targets()[table].variants(axes)]
+
+
+# --- Names -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("variant", "name"),
+    [
+        (Variant("bert"), "bert-base"),
+        (Variant("electra"), "electra-base"),
+        (Variant("mux-bert", n=2), "mux-bert-base-n2"),
+        (Variant("mux-bert", n=5, multiplexer="contextual"), "mux-bert-base-n5-contextual"),
+        (Variant("mux-bert", n=10, demultiplexer="prefix"), "mux-bert-base-n10-prefix"),
+        (Variant("mux-bert", "large", 2, retrieval_rate=0.1), "mux-bert-large-n2-retrieval0.1"),
+        (Variant("tmux", "small", 10), "tmux-small-n10"),
+        (Variant("tmux", n=2, demultiplexer="rsa"), "tmux-base-n2-rsa"),
+        (Variant("mux-modernbert", n=2), "mux-modernbert-base-n2"),
+    ],
+)
+def test_names_show_what_differs_from_the_familys_default(variant, name):
+    assert variant.name == name
+
+
+def test_a_default_spelt_out_is_the_same_variant():
+    assert Variant("mux-bert", n=2) == Variant("mux-bert", "base", 2, "hadamard", "rsa", 0.0)
+    assert Variant("tmux", n=2) == Variant("tmux", n=2, demultiplexer="prefix")
+
+
+def test_a_name_belongs_to_one_variant():
+    found = {v for table in experiments.targets().values() for v in table.variants(ALL)}
+    grid = experiments.grid(ALL)
+    assert set(grid.values()) == found
+    assert all(name == variant.name for name, variant in grid.items())
+
+
+def test_names_can_stand_in_paths_and_in_wildcards():
+    for name in experiments.grid(ALL):
+        assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9.]+)*", name)
+
+
+# --- Stages ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("family", "stages", "before_pretraining", "before_finetuning"),
+    [
+        ("bert", ("pretrain",), None, "pretrain"),
+        ("electra", ("pretrain",), None, "pretrain"),
+        ("tmux", ("prime",), None, "prime"),
+        ("mux-bert", ("prime", "pretrain"), "prime", "pretrain"),
+        ("mux-electra", ("prime", "pretrain"), "prime", "pretrain"),
+        ("modernbert", ("pretrain",), None, "pretrain"),
+        ("mux-modernbert", ("prime", "pretrain"), "prime", "pretrain"),
+    ],
+)
+def test_stages_of_each_family(family, stages, before_pretraining, before_finetuning):
+    variant = Variant(family, n=2 if FAMILIES[family].multiplexed else 1)
+    assert variant.stages == stages
+    assert variant.stage_before("prime") is None
+    if "pretrain" in stages:
+        assert variant.stage_before("pretrain") == before_pretraining
+    assert variant.stage_before("finetune") == before_finetuning
+
+
+# --- Tables ------------------------------------------------------------------------------------
+
+
+def test_table_1_has_the_papers_rows_in_the_papers_order():
+    axes = Axes(PAPER, ("base",), (1, 2, 5, 10), tuple(TASKS))
+    multiplexed = [
+        f"{f}-base-n{n}" for n in (2, 5, 10) for f in ("tmux", "mux-bert", "mux-electra")
+    ]
+    assert names("table1", axes) == ["bert-base", "electra-base", *multiplexed]
+    assert len(names("table1", axes)) == 11
+
+
+def test_the_order_of_the_config_does_not_decide_the_order_of_rows():
+    axes = Axes(PAPER[::-1], ("base",), (1, 2), tuple(TASKS)[::-1])
+    assert names("table1", axes)[:2] == ["bert-base", "electra-base"]
+    assert TABLES["table1"].selected_tasks(axes) == tuple(TASKS)
+
+
+def test_table_5_crosses_the_ablations_with_n():
+    assert names("table5", Axes(PAPER, ("base",), (1, 2), ())) == [
+        "mux-bert-base-n2",
+        "mux-bert-base-n2-prefix",
+        "mux-bert-base-n2-contextual",
+    ]
+
+
+def test_table_12_varies_the_retrieval_rate_of_the_large_model():
+    assert names("table12", Axes(PAPER, SIZES, (2,), ())) == [
+        "mux-bert-large-n2",
+        *(f"mux-bert-large-n2-retrieval{rate}" for rate in ("0.1", "0.2", "0.5")),
+    ]
+
+
+def test_a_family_exists_in_its_sizes_only():
+    assert not [
+        name for name in experiments.grid(ALL) if re.match(r"(mux-)?electra-(small|large)", name)
+    ]
+
+
+def test_baselines_stand_at_n_1_and_multiplexed_models_above():
+    for variant in experiments.grid(ALL).values():
+        assert (variant.n > 1) == variant.recipe.multiplexed
+
+
+@pytest.mark.parametrize("name", [name for name in experiments.targets() if name != "table1"])
+def test_extensions_are_never_among_the_papers_rows(name):
+    assert not experiments.targets()[name].extensions
+    assert not {v.family for v in experiments.targets()[name].variants(ALL)} & set(EXTENSIONS)
+
+
+def test_table_1_shows_extensions_that_the_config_asks_for():
+    shown = names("table1", Axes(("bert", "mux-modernbert", "modernbert"), ("base",), (1, 2), ()))
+    assert sorted(shown) == ["bert-base", "modernbert-base", "mux-modernbert-base-n2"]
+
+
+def test_a_table_lists_each_variant_once():
+    table = Table("", ("bert", "mux-bert"), changes=({}, {"multiplexer": "hadamard"}))
+    shown = [v.name for v in table.variants(Axes(PAPER, ("base",), (1, 2), ()))]
+    assert shown == ["bert-base", "mux-bert-base-n2"]
+
+
+# --- One place ---------------------------------------------------------------------------------
+
+
+def test_paths_take_wildcards():
+    paths = Paths("r", "s")
+    assert paths.finetuned("{model}", "sst2", 1).format(model="bert-base") == paths.finetuned(
+        "bert-base", "sst2", 1
+    )
+
+
+def test_no_two_results_share_a_path():
+    paths = Paths()
+    stages = [paths.checkpoint(stage, "m") for stage in experiments.STAGES]
+    others = [paths.config, paths.tokenizer, paths.blocks, paths.throughput, paths.scores("m", "t")]
+    others += [paths.task_data("t"), paths.finetuned("m", "t", 1), paths.log("j")]
+    others += [paths.benchmark("j"), paths.table("t", "tex"), paths.figure("t", "pdf")]
+    assert len({*stages, *others}) == len(stages) + len(others)
+    assert all(path.startswith("results/") for path in [*stages, *others])
+    assert paths.scratch_folder("prime", "m", "r").startswith("scratch/")
+
+
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "workflow/rules").glob("*.smk")), ids=lambda file: file.stem
+)
+def test_rules_spell_no_path_and_no_variant(file):
+    text = file.read_text()
+    spelt = [name for name in experiments.grid(ALL) if re.search(rf"\b{re.escape(name)}\b", text)]
+    spelt += re.findall(r"\b(?:results|scratch)/\w*", text)
+    spelt += [name for name in TASKS if re.search(rf"\b{name}\b", text)]
+    assert not spelt
+
+
+def test_the_grid_is_planned_without_torch():
+    code = (
+        "import sys; from muxplm import cli, config, experiments, numerics, plan; "
+        "from muxplm.reporting import paper, scores, tables; "
+        "print({'torch', 'transformers', 'datasets'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

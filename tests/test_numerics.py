@@ -1,0 +1,146 @@
+"""Numerics that changed without a word would leave stale results; comments must repeat no training.
+
+tests/numerics.json holds each stage's integer and code digest, as last judged by a person. After a
+change of the code, either raise the integer, or say why the results stay the same:
+
+    python tests/test_numerics.py --record "why"
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from muxplm import numerics
+from muxplm.config import NUMERICS
+
+RECORD = Path(__file__).with_name("numerics.json")
+# Tables have no integer: they cost nothing, so any change of their code writes them anew.
+STAGES = [stage for stage in numerics.FILES if stage != "tables"]
+
+
+def current() -> dict:
+    return {s: {"integer": NUMERICS[s], "code": numerics.code_digest(s)} for s in STAGES}
+
+
+def record(reason: str):
+    """Writes the present state, with the reason where a digest changed and its integer did not."""
+    recorded = json.loads(RECORD.read_text()) if RECORD.exists() else {"stages": {}, "waivers": []}
+    now, before = current(), recorded["stages"]
+    waived = [s for s in STAGES if s in before and now[s] != before[s]]
+    waived = [s for s in waived if now[s]["integer"] == before[s]["integer"]]
+    waivers = recorded["waivers"]
+    if waived:
+        waivers = [
+            *waivers,
+            {"stages": waived, "code": {s: now[s]["code"] for s in waived}, "reason": reason},
+        ]
+    RECORD.write_text(json.dumps({"stages": now, "waivers": waivers}, indent=1) + "\n")
+
+
+# --- The guard ---------------------------------------------------------------------------------
+
+
+def test_every_stage_has_an_integer():
+    assert set(NUMERICS) == set(STAGES)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_numerics_change_only_with_a_decision(stage):
+    recorded, now = json.loads(RECORD.read_text())["stages"][stage], current()[stage]
+    raised = now["integer"] - recorded["integer"]
+    assert raised >= 0, f"config.NUMERICS[{stage!r}] was lowered: an integer is only ever raised"
+    files = ", ".join(numerics.FILES[stage])
+    decide = (
+        f"the code of stage {stage!r} changed ({files}).\n"
+        f"If that changes its results, raise config.NUMERICS[{stage!r}]: its jobs are repeated.\n"
+        "If it does not, leave the integer. Then say why:"
+    )
+    first = f"config.NUMERICS[{stage!r}] was raised; now record that:" if raised else decide
+    assert now == recorded, f'{first}\n    python tests/test_numerics.py --record "why"'
+
+
+def test_waivers_give_a_reason():
+    for waiver in json.loads(RECORD.read_text())["waivers"]:
+        assert waiver["reason"].strip() and set(waiver["stages"]) <= set(STAGES)
+
+
+# --- The digest --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    """A copy of the package that may be edited."""
+    copy = tmp_path / "muxplm"
+    shutil.copytree(numerics.ROOT, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(numerics, "ROOT", copy)
+    return copy
+
+
+def edit(file: Path, old: str, new: str):
+    text = file.read_text()
+    assert text.count(old) == 1, f"{file} holds {old!r} {text.count(old)} times"
+    file.write_text(text.replace(old, new))
+
+
+def changed(before: dict) -> set:
+    return {stage for stage in numerics.FILES if numerics.code_digest(stage) != before[stage]}
+
+
+def digests() -> dict:
+    return {stage: numerics.code_digest(stage) for stage in numerics.FILES}
+
+
+def test_every_file_of_a_stage_exists():
+    for names in numerics.FILES.values():
+        assert all((numerics.ROOT / name).exists() for name in names)
+
+
+def test_comments_docstrings_and_layout_do_not_count(source):
+    before = digests()
+    for file in source.rglob("*.py"):
+        file.write_text("# a comment\n\n\n" + file.read_text() + "\n\n# another\n")
+    edit(source / "files.py", '"""Bad input; the message', '"""Other words; the message')
+    edit(source / "training/trainer.py", "One training run over", "Another sentence about")
+    edit(source / "training/trainer.py", '"""Removes a finished', '"""Throws away a finished')
+    edit(
+        source / "training/trainer.py",
+        "    set_seed(seed)\n",
+        "\n    set_seed(\n        seed\n    )\n",
+    )
+    assert changed(before) == set()
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "stages"),
+    [
+        ("models/multiplexers.py", "** 0.5", "** 1.0", {"prime", "pretrain", "finetune"}),
+        ("training/trainer.py", '"linear"', '"cosine"', {"prime", "pretrain", "finetune"}),
+        ("evaluation/score.py", "GROUPS = 32", "GROUPS = 31", {"score"}),
+        ("data/prepare.py", "2_000_000", "1_000_000", {"data"}),
+        ("tasks.py", '"matthews"', '"accuracy"', {"data", "tables"}),
+        ("reporting/tables.py", "Extension (not", "Extensions (not", {"tables"}),
+        ("evaluation/throughput.py", "SWEEP_PASSES = 2", "SWEEP_PASSES = 3", {"throughput"}),
+        ("plan.py", "WIDTH = 100", "WIDTH = 99", set()),
+        ("cli.py", "sys.exit(1)", "sys.exit(2)", set()),
+    ],
+)
+def test_changed_code_is_seen_by_the_stages_it_concerns(source, file, old, new, stages):
+    before = digests()
+    edit(source / file, old, new)
+    assert changed(before) >= stages
+    assert bool(changed(before)) == bool(stages)
+
+
+def test_a_new_file_of_a_package_is_seen(source):
+    before = digests()
+    (source / "data/synthetic/extra.py").write_text("x = 1\n")
+    assert changed(before) == {"data"}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--record", metavar="WHY", required=True)
+    record(parser.parse_args().record)
