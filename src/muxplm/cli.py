@@ -100,6 +100,33 @@ def table(name: str, config: Files = ()):
 
 
 @app.command()
+def plan(
+    targets: Annotated[list[str], typer.Argument(help="As for snakemake.")] = (),
+    configfile: Annotated[list[Path], typer.Option(help="As for snakemake.")] = (),
+    config: Annotated[list[str], typer.Option(help="key=value, as for snakemake.")] = (),
+):
+    """Say what a run would do and cost, before anything is spent."""
+    from muxplm.plan import plan
+
+    print(plan([str(file) for file in configfile], list(targets), list(config)).rstrip())
+
+
+@app.command()
+def benchmark(
+    output: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")] = Path(
+        "results/benchmarks/base_size.json"
+    ),
+    precision: Annotated[str, typer.Option(help="bf16, fp32 or auto.")] = "auto",
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds.")] = 5,
+    batch: Annotated[int, typer.Option(help="Instances per forward pass.")] = 60,
+):
+    """Speed and memory at the paper's base size, multiplexed against plain, with random weights."""
+    from muxplm.evaluation.benchmark import run_benchmark
+
+    run_benchmark(str(output), precision, rounds, batch)
+
+
+@app.command()
 def schema():
     """Print the JSON schema of the config, as workflow/schemas/config.schema.yaml holds it."""
     print(yaml.safe_dump(configuration.schema(), sort_keys=False), end="")

@@ -8,6 +8,7 @@ import copy
 import difflib
 import hashlib
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -136,7 +137,7 @@ class Resources(Section):
 
 
 class Plan(Section):
-    """Used only to estimate hours: sustained FLOP/s of one job, and seconds to start it."""
+    """Used only to estimate hours: sustained FLOP/s of one GPU, or of one job without a GPU."""
 
     flops: Rate
     startup_seconds: Annotated[float, Field(ge=0)]
@@ -206,7 +207,7 @@ class Settings(Section):
     def paths(self) -> Paths:
         return Paths(self.results, self.scratch)
 
-    @property
+    @cached_property
     def variants(self) -> dict[str, Variant]:
         return experiments.grid(self.axes)
 
@@ -230,12 +231,15 @@ class Settings(Section):
         training = self.training(stage, model).model_dump()
         if task_names:
             training["steps"] = {task: training["steps"][task] for task in task_names}
-        before = variant.stage_before(stage)
+        before, family = variant.stage_before(stage), variant.recipe
         return digest(
             {
                 "stage": stage,
                 "numerics": NUMERICS[stage],
                 "variant": model,
+                "parts": [family.encoder, variant.multiplexer, variant.demultiplexer],
+                "losses": [family.objective, family.finetune_retrieval, variant.retrieval_rate],
+                "positions": max(self.max_length, self.task_length),
                 "shape": self.shapes[variant.size].model_dump(),
                 "model": self.model.model_dump(),
                 "training": training,
@@ -335,6 +339,8 @@ def _check_overrides(settings: Settings, name: str, stages: dict):
                 raise ValueError(
                     f"overrides.{name}.{stage}.{key}: unknown key{nearest(key, known)}"
                 )
+            if key == "max_length":
+                raise ValueError(f"overrides.{name}.{stage}.{key}: all variants share one length")
         try:
             settings.training(stage, name)
         except ValidationError as error:

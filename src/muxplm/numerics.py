@@ -6,16 +6,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent
 _MODELS = ("models/configuration.py", "models/multiplexers.py", "models/demultiplexers.py")
-_TRAINING = (*_MODELS, "models/modeling.py", "models/build.py", "data/collation.py")
-_TRAINING += ("training/trainer.py", "training/stages.py")
+_MODELS += ("models/modeling.py", "models/build.py", "precision.py", "data/collation.py")
+_TRAINING = (*_MODELS, "training/trainer.py", "training/stages.py")
+_TRAINING += ("evaluation/language_modeling.py",)
 
 FILES = {
     "data": ("data/prepare.py", "data/sources.py", "data/synthetic", "tasks.py"),
     "prime": _TRAINING,
     "pretrain": _TRAINING,
     "finetune": _TRAINING,
-    "score": ("evaluation/score.py", "evaluation/metrics.py", "data/collation.py"),
-    "throughput": ("evaluation/throughput.py",),
+    "score": (*_MODELS, "evaluation/score.py", "evaluation/metrics.py"),
+    "throughput": (*_MODELS, "evaluation/throughput.py"),
     "tables": ("reporting", "experiments.py", "tasks.py"),
 }
 

@@ -185,7 +185,7 @@ def dry_run(configfiles, targets, overrides, *flags) -> list[Job]:
     command += ["--configfile", *map(str, configfiles)] if configfiles else []
     command += ["--config", *overrides] if overrides else []
     done = subprocess.run([*command, "--", *targets], capture_output=True, text=True)
-    printed = f"{done.stdout}\n{done.stderr}"
+    printed = f"{done.stderr}\n{done.stdout}"  # warnings, then the plan or what went wrong
     if done.returncode:
         raise DataError(f"snakemake cannot plan this: {_complaint(printed)}")
     return parse(printed)

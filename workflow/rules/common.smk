@@ -5,7 +5,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from muxplm import config as configuration
-from muxplm import experiments, numerics
+from muxplm import experiments, files, numerics
 from muxplm.reporting.tables import BUILDERS
 
 try:
@@ -26,7 +26,6 @@ wildcard_constraints:
 
 localrules:
     all,
-    config,
 
 
 def all_targets():

@@ -1,13 +1,4 @@
-# The one file every step reads its settings from. Steps take it as `ancient`: which of them a change
-# concerns is decided by their recipes, not by the file's date.
-rule config:
-    output:
-        paths.config,
-    log:
-        paths.log("config"),
-    conda:
-        ENVIRONMENT
-    params:
-        settings=settings.model_dump_json(),
-    shell:
-        "printf '%s\n' {params.settings:q} > {output} 2> {log}"
+# The file every step reads its settings from. No rule makes it: Snakemake does not ask jobs after one
+# that runs whether their own parameters changed, not even where its output is `ancient()`.
+onstart:
+    files.write_text(paths.config, settings.model_dump_json(indent=1) + "\n")

@@ -2,8 +2,6 @@
 
 
 rule task_data:
-    input:
-        config=ancient(paths.config),
     output:
         paths.task_data("{task}"),
     log:
@@ -16,14 +14,13 @@ rule task_data:
     resources:
         **job("task_data"),
     params:
+        config=paths.config,
         recipe=settings.data_recipe(),
     shell:
-        "muxplm task-data {wildcards.task} --config {input.config} > {log} 2>&1"
+        "muxplm task-data {wildcards.task} --config {params.config} > {log} 2>&1"
 
 
 rule tokenizer:
-    input:
-        config=ancient(paths.config),
     output:
         paths.tokenizer,
     log:
@@ -36,14 +33,14 @@ rule tokenizer:
     resources:
         **job("tokenizer"),
     params:
+        config=paths.config,
         recipe=settings.data_recipe(),
     shell:
-        "RAYON_NUM_THREADS={threads} muxplm tokenizer --config {input.config} > {log} 2>&1"
+        "RAYON_NUM_THREADS={threads} muxplm tokenizer --config {params.config} > {log} 2>&1"
 
 
 rule blocks:
     input:
-        config=ancient(paths.config),
         tokenizer=paths.tokenizer,
     output:
         paths.blocks,
@@ -57,6 +54,7 @@ rule blocks:
     resources:
         **job("blocks"),
     params:
+        config=paths.config,
         recipe=settings.data_recipe(),
     shell:
-        "RAYON_NUM_THREADS={threads} muxplm blocks --config {input.config} > {log} 2>&1"
+        "RAYON_NUM_THREADS={threads} muxplm blocks --config {params.config} > {log} 2>&1"

@@ -6,7 +6,6 @@ for bundle, tasks in settings.bundles.items():
         name:
             f"score_{bundle}"
         input:
-            config=ancient(paths.config),
             data=[paths.task_data(task) for task in tasks],
             tokenizer=paths.tokenizer,
             models=[
@@ -26,17 +25,17 @@ for bundle, tasks in settings.bundles.items():
         resources:
             **job("score"),
         params:
+            config=paths.config,
             seeds=settings.composition_seeds,
             tasks=",".join(tasks),
             numerics=configuration.NUMERICS["score"],
         shell:
-            "muxplm score {wildcards.model} --tasks {params.tasks} --config {input.config}"
+            "muxplm score {wildcards.model} --tasks {params.tasks} --config {params.config}"
             " > {log} 2>&1"
 
 
 rule throughput:
     input:
-        config=ancient(paths.config),
         data=[paths.task_data(task) for task in settings.tasks],
         tokenizer=paths.tokenizer,
     output:
@@ -52,6 +51,7 @@ rule throughput:
     resources:
         **job("throughput"),
     params:
+        config=paths.config,
         recipe=settings.throughput_recipe(),
     shell:
-        "muxplm throughput --config {input.config} > {log} 2>&1"
+        "muxplm throughput --config {params.config} > {log} 2>&1"

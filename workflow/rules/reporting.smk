@@ -3,7 +3,6 @@
 
 rule table:
     input:
-        config=ancient(paths.config),
         scores=table_scores,
         throughput=table_throughput,
     output:
@@ -20,7 +19,8 @@ rule table:
     resources:
         **job("tables"),
     params:
+        config=paths.config,
         code=numerics.code_digest("tables"),
         settings=settings.table_recipe(),
     shell:
-        "muxplm table {wildcards.table} --config {input.config} > {log} 2>&1"
+        "muxplm table {wildcards.table} --config {params.config} > {log} 2>&1"

@@ -6,7 +6,6 @@
 
 rule prime:
     input:
-        config=ancient(paths.config),
         blocks=paths.blocks,
         tokenizer=paths.tokenizer,
     output:
@@ -21,14 +20,14 @@ rule prime:
     resources:
         **job("prime"),
     params:
+        config=paths.config,
         recipe=partial(recipe, "prime"),
     shell:
-        "muxplm prime {wildcards.model} --config {input.config} > {log} 2>&1"
+        "muxplm prime {wildcards.model} --config {params.config} > {log} 2>&1"
 
 
 rule pretrain:
     input:
-        config=ancient(paths.config),
         blocks=paths.blocks,
         tokenizer=paths.tokenizer,
         checkpoint=partial(starting_checkpoint, "pretrain"),
@@ -44,9 +43,10 @@ rule pretrain:
     resources:
         **job("pretrain"),
     params:
+        config=paths.config,
         recipe=partial(recipe, "pretrain"),
     shell:
-        "muxplm pretrain {wildcards.model} --config {input.config} > {log} 2>&1"
+        "muxplm pretrain {wildcards.model} --config {params.config} > {log} 2>&1"
 
 
 for bundle, tasks in settings.bundles.items():
@@ -55,7 +55,6 @@ for bundle, tasks in settings.bundles.items():
         name:
             f"finetune_{bundle}"
         input:
-            config=ancient(paths.config),
             data=[paths.task_data(task) for task in tasks],
             tokenizer=paths.tokenizer,
             checkpoint=partial(starting_checkpoint, "finetune"),
@@ -75,8 +74,9 @@ for bundle, tasks in settings.bundles.items():
         resources:
             **job("finetune"),
         params:
+            config=paths.config,
             recipe=partial(finetuning_recipe, tasks),
             tasks=",".join(tasks),
         shell:
-            "muxplm finetune {wildcards.model} --tasks {params.tasks} --config {input.config}"
+            "muxplm finetune {wildcards.model} --tasks {params.tasks} --config {params.config}"
             " > {log} 2>&1"

@@ -142,8 +142,8 @@ def _train_vocabulary(read_texts, size: int, reserved: list[str]) -> dict[str, i
 def prepare_blocks(settings: Settings):
     """Writes `train.bin` and `validation.bin`: raw token ids, `max_length` of them a block.
 
-    A block is [CLS], a stretch of text, [SEP]. The stretches are the documents one after another,
-    each closed by [SEP]; what is left at the end and fills no block is dropped.
+    A block is [CLS], a stretch of text, [SEP]. The stretches are the documents' lines one after
+    another, each closed by [SEP]; what is left at the end and fills no block is dropped.
     """
     length = settings.max_length
     if length < 3:
@@ -184,9 +184,13 @@ def read_blocks(settings: Settings, split: str) -> np.memmap:
 
 
 def token_stream(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> Iterator[list[int]]:
-    """The ids of each text, closed by [SEP]."""
-    texts = iter(texts)
-    while batch := list(islice(texts, 256)):
+    """The ids of each line (a paragraph) of the texts, closed by [SEP].
+
+    A [SEP] then mostly stands between texts that belong together, as it does in the pair tasks. With
+    one between unrelated documents only, a small model learns not to look across it.
+    """
+    lines = (line for text in texts for line in text.splitlines() if line.strip())
+    while batch := list(islice(lines, 1024)):
         for ids in tokenizer(batch, add_special_tokens=False, verbose=False)["input_ids"]:
             yield [*ids, tokenizer.sep_token_id]
 

@@ -156,7 +156,7 @@ def _daily(rng: Random, topic: str) -> list[Tokens]:
 
 
 def corpus(documents: int, seed: int) -> Iterator[str]:
-    """Yield `documents` documents, each a string of space-separated lower-case tokens.
+    """Yield `documents` documents: lines of space-separated lower-case tokens, a sentence each.
 
     A document has 2 to 4 sentences, about 20 tokens. The same arguments give the same documents;
     a smaller `documents` gives the first of them.
@@ -166,4 +166,5 @@ def corpus(documents: int, seed: int) -> Iterator[str]:
     for _ in range(documents):
         make = rng.choices(kinds, weights)[0]
         sentences = make(rng, rng.choice(tuple(lexicon.TOPICS)))
-        yield " ".join(token for sentence in sentences for token in sentence)
+        text = " ".join(token for sentence in sentences for token in sentence)
+        yield text.replace(" . ", " .\n").replace(" ? ", " ?\n")

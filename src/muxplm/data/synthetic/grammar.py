@@ -73,7 +73,7 @@ def frame(
     )
 
 
-FAR = 0.7  # of the concepts that take another's place, the share from another topic
+FAR = 0.9  # of the concepts that take another's place, the share from another topic
 
 
 def replace(event: Frame, slot: str, rng: Random) -> Frame:
