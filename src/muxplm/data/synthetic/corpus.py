@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from random import Random
 
 from . import grammar, lexicon
-from .grammar import ANTONYM, Frame, Tokens
+from .grammar import ANTONYM, FAR, Frame, Tokens
 
 RELATIONS = ("same", "same", "same", "opposite", "other", "other")
 
@@ -19,7 +19,7 @@ def _told(rng: Random, topic: str) -> Tokens:
     """A statement, then a marked restatement, contradiction or other event."""
     event = grammar.frame(rng, (topic,), negated=0.2)
     relation = rng.choice(RELATIONS)
-    second = grammar.statement(grammar.relate(event, relation, rng), rng)
+    second = grammar.statement(grammar.relate(event, relation, rng, far=0.7), rng)
     marker = [rng.choice(lexicon.MARKERS[relation]), ","]
     if relation == "same" and rng.random() < 0.2:
         marker = []
@@ -30,7 +30,7 @@ def _asked_back(rng: Random, topic: str) -> Tokens:
     """A statement, then a yes-no question about it and the verdict."""
     event = grammar.frame(rng, (topic,))
     relation = rng.choice(RELATIONS)
-    other = grammar.relate(event, relation, rng)
+    other = grammar.relate(event, relation, rng, far=0.7)
     if other.negated:  # questions are not negated: deny first, then ask
         event, other = other, event
     ask = grammar.question(other, "did", rng)
@@ -40,7 +40,7 @@ def _asked_back(rng: Random, topic: str) -> Tokens:
 def _answered(rng: Random, topic: str) -> Tokens:
     """A question, then a sentence that answers it or not, and says so."""
     kind, answers = rng.choice(("who", "what", "where", "when")), rng.random() < 0.5
-    event, shown = answer(rng, kind, answers, (topic,))
+    event, shown = answer(rng, kind, answers, (topic,), far=0.7)
     reply = lexicon.REPLIES[answers]
     return [*grammar.question(event, kind, rng), reply, ",", *grammar.statement(shown, rng)]
 
@@ -48,14 +48,14 @@ def _answered(rng: Random, topic: str) -> Tokens:
 def _questions(rng: Random, topic: str) -> Tokens:
     """Two questions, the second marked as the same one or another."""
     same = rng.random() < 0.5
-    first, second = question_pair(rng, same, (topic,))
+    first, second = question_pair(rng, same, (topic,), far=0.7)
     return [*first, rng.choice(lexicon.MARKERS["same" if same else "other"]), ",", *second]
 
 
 def _joined(rng: Random, topic: str) -> Tokens:
     """Two events in one sentence, then a marked conclusion."""
     holds = rng.random() < 0.5
-    premise, conclusion = joined_pair(rng, holds, (topic,))
+    premise, conclusion = joined_pair(rng, holds, (topic,), far=0.7)
     return [*premise, rng.choice(lexicon.MARKERS["same" if holds else "other"]), ",", *conclusion]
 
 
@@ -74,7 +74,9 @@ def _caused(rng: Random, topic: str) -> Tokens:
     return [*cause(rng, (topic,))[0], "."]
 
 
-def answer(rng: Random, kind: str, answers: bool, topics: tuple[str, ...]) -> tuple[Frame, Frame]:
+def answer(
+    rng: Random, kind: str, answers: bool, topics: tuple[str, ...], far: float = FAR
+) -> tuple[Frame, Frame]:
     """The event that a question of `kind` is about, and the event that a sentence then tells.
 
     Every sentence ends in a place or a day. A "where" or "when" that goes unanswered meets the
@@ -85,38 +87,42 @@ def answer(rng: Random, kind: str, answers: bool, topics: tuple[str, ...]) -> tu
     asked = shown._replace(place=None, day=None, modifier=None)
     if answers:
         return asked, shown
-    if kind in ("where", "when") and rng.random() < 0.4:
+    if kind in ("where", "when") and rng.random() < 0.1:
         other = grammar.frame(rng, (shown.topic,), place=not in_place, day=in_place)
         return asked, shown._replace(place=other.place, day=other.day)
     asked_slots = {"who": ("verb", "object"), "what": ("subject", "verb")}
     slots = asked_slots.get(kind, ("subject", "verb", "object"))
-    return asked, grammar.replace_some(shown, slots, rng)
+    return asked, grammar.replace_some(shown, slots, rng, far)
 
 
-def question_pair(rng: Random, same: bool, topics: tuple[str, ...]) -> tuple[Tokens, Tokens]:
+def question_pair(
+    rng: Random, same: bool, topics: tuple[str, ...], far: float = FAR
+) -> tuple[Tokens, Tokens]:
     """Two questions that ask the same, or differ in one slot or in what they ask for."""
     event = grammar.frame(rng, topics, place=0.3)
     kinds = ("where", "when", "why")
     kind = rng.choice(("did", "who", "what", *kinds))
     other, other_kind = event, kind
-    if not same and kind in kinds and rng.random() < 0.4:
+    if not same and kind in kinds and rng.random() < 0.1:
         other_kind = rng.choice([k for k in kinds if k != kind])
     elif not same:
         hidden = {"who": ("subject", "modifier"), "what": ("object",), "where": ("place",),
                   "when": ("place",)}.get(kind, ())
         asked = [s for s in grammar.slots(event) if s not in hidden]
-        other = grammar.replace_some(event, asked, rng)
+        other = grammar.replace_some(event, asked, rng, far)
     return grammar.question(event, kind, rng), grammar.question(other, other_kind, rng)
 
 
-def joined_pair(rng: Random, holds: bool, topics: tuple[str, ...]) -> tuple[Tokens, Tokens]:
+def joined_pair(
+    rng: Random, holds: bool, topics: tuple[str, ...], far: float = FAR
+) -> tuple[Tokens, Tokens]:
     """"A and B", then A or B retold or, where it must not hold, with a slot exchanged."""
     first = grammar.frame(rng, topics, modifier=0.2, place=0)
     second = grammar.frame(rng, (first.topic,), modifier=0.2, place=0)
     premise = [*grammar.statement(first, rng, 0)[:-1], "and", *grammar.statement(second, rng, 0)]
     concluded = rng.choice((first, second))
     if not holds:
-        concluded = grammar.replace_some(concluded, ("subject", "verb", "object"), rng)
+        concluded = grammar.replace_some(concluded, ("subject", "verb", "object"), rng, far)
     return premise, grammar.statement(concluded, rng, 0)
 
 

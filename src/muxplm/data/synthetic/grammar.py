@@ -73,16 +73,17 @@ def frame(
     )
 
 
-FAR = 0.9  # of the concepts that take another's place, the share from another topic
+FAR = 0.9
 
 
-def replace(event: Frame, slot: str, rng: Random) -> Frame:
+def replace(event: Frame, slot: str, rng: Random, far: float = FAR) -> Frame:
     """`event` with another concept of the same kind in `slot`, never the antonym.
 
-    It mostly comes from another topic, which a small model can learn to notice; where it comes from
-    the same topic the two concepts have to be told apart.
+    With probability `far` it comes from another topic: knowing which words keep company, as a model
+    pre-trained on the corpus does, is then enough to notice. Concepts of the same topic can only be
+    told apart by comparing the two tellings.
     """
-    name = rng.choice(_other_topics(event)) if rng.random() < FAR else event.topic
+    name = rng.choice(_other_topics(event)) if rng.random() < far else event.topic
     topic = TOPICS[name]
     old = getattr(event, slot)
     if slot == "verb":
@@ -114,15 +115,15 @@ def elsewhere(event: Frame, rng: Random) -> Frame:
     )
 
 
-def replace_some(event: Frame, names: Sequence[str], rng: Random) -> Frame:
-    """`event` with one or more of the slots `names` replaced, or an event of another topic.
+def replace_some(event: Frame, names: Sequence[str], rng: Random, far: float = FAR) -> Frame:
+    """An event of another topic with probability `far`, else `event` with some slots replaced.
 
-    The near misses are what a good model must see; the far ones teach it what to look for.
+    The far ones are what a small model can learn to see, the near misses what is left for a better one.
     """
-    if rng.random() < FAR:
+    if rng.random() < far:
         return elsewhere(event, rng)
     for slot in rng.sample(names, rng.randint(1, len(names))):
-        event = replace(event, slot, rng)
+        event = replace(event, slot, rng, far)
     return event
 
 
@@ -141,11 +142,11 @@ def swap(event: Frame) -> Frame:
     return event._replace(subject=event.object, object=event.subject)
 
 
-def differ(event: Frame, rng: Random, swaps: float = 0.1) -> Frame:
+def differ(event: Frame, rng: Random, far: float = FAR, swaps: float = 0.05) -> Frame:
     """An event that `event` neither says nor rules out: roles swapped, or some slots replaced."""
     if swappable(event) and rng.random() < swaps:
         return swap(event)
-    return replace_some(event, slots(event), rng)
+    return replace_some(event, slots(event), rng, far)
 
 
 def oppose(event: Frame, rng: Random) -> Frame:
@@ -155,11 +156,11 @@ def oppose(event: Frame, rng: Random) -> Frame:
     return event._replace(negated=not event.negated)
 
 
-def relate(event: Frame, relation: str, rng: Random) -> Frame:
+def relate(event: Frame, relation: str, rng: Random, far: float = FAR) -> Frame:
     """`event` itself ("same"), one it rules out ("opposite") or an unrelated one ("other")."""
     if relation == "same":
         return event
-    return oppose(event, rng) if relation == "opposite" else differ(event, rng)
+    return oppose(event, rng) if relation == "opposite" else differ(event, rng, far)
 
 
 # ---- frames to sentences
