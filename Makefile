@@ -35,7 +35,7 @@ smoke: $(ENV) ## Run every rule once, on tiny data
 	@$(SNAKEMAKE) --configfile config/smoke.yaml -- results/smoke/tables/table1.tex
 
 test: $(ENV) ## Run the whole test suite, the smoke DAG included
-	@.venv/bin/pytest -q
+	@.venv/bin/pytest -q -n 2 --dist loadfile
 
 test-cluster: $(ENV) ## Run the smoke DAG through a real SLURM on this machine (Debian, root)
 	@tests/cluster/run.sh

@@ -349,7 +349,9 @@ def _check_overrides(settings: Settings, name: str, stages: dict):
 
 def schema() -> dict:
     """The JSON schema that editors and Snakemake understand."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | Settings.model_json_schema()
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema"
+    } | Settings.model_json_schema()
 
 
 def _explain(problem: dict) -> str:

@@ -109,11 +109,15 @@ class Table:
     title: str
     families: tuple[str, ...]
     sizes: tuple[str, ...] = ("base",)
-    instances: tuple[int, ...] | None = None  # the N of multiplexed rows; None: all the config asks for
+    instances: tuple[int, ...] | None = (
+        None  # the N of multiplexed rows; None: all the config asks for
+    )
     changes: tuple[dict, ...] = field(default=({},))  # Variant fields that differ from the default
     tasks: tuple[str, ...] = GLUE + TOKEN
     throughput: bool = False
-    extensions: bool = False  # families from outside the paper may be shown, in a block of their own
+    extensions: bool = (
+        False  # families from outside the paper may be shown, in a block of their own
+    )
 
     def variants(self, axes: Axes) -> list[Variant]:
         """The rows' variants that `axes` selects, ordered by N and then by family, as in Table 1."""

@@ -24,7 +24,7 @@ def cast_weights(model: torch.nn.Module, precision: str) -> torch.nn.Module:
     """`model` for inference under `autocast`: linear weights are cast now, not at every pass.
 
     The results are the same to the bit. Autocast's casts cost as much for one row as for many, so
-    they weigh N times more on a multiplexed model: 5 to 10 % at N = 10.
+    they weigh N times more on a multiplexed model.
     """
     if use_bf16(precision):
         for module in model.modules():

@@ -29,9 +29,13 @@ _PAIR = ("sentence1", "sentence2")
 _NOT_SO = ("entailment", "not_entailment")
 
 NER_TAGS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC")
+# The Hub's code order.
+# fmt: off
 UPOS_TAGS = (
-    "NOUN PUNCT ADP NUM SYM SCONJ ADJ PART DET CCONJ PROPN PRON X _ ADV INTJ VERB AUX".split()
-)  # the Hub's code order
+    "NOUN", "PUNCT", "ADP", "NUM", "SYM", "SCONJ", "ADJ", "PART", "DET",
+    "CCONJ", "PROPN", "PRON", "X", "_", "ADV", "INTJ", "VERB", "AUX",
+)
+# fmt: on
 
 TASKS = {
     task.name: task
@@ -48,7 +52,7 @@ TASKS = {
         _glue("sst2", "SST-2", ("sentence",), ("negative", "positive")),
         _glue("cola", "CoLA", ("sentence",), ("unacceptable", "acceptable"), "matthews"),
         Task("ner", "NER", "tagging", ("tokens",), "ner_tags", NER_TAGS, "seqeval_f1"),
-        Task("pos", "POS", "tagging", ("tokens",), "upos", tuple(UPOS_TAGS), "seqeval_f1"),
+        Task("pos", "POS", "tagging", ("tokens",), "upos", UPOS_TAGS, "seqeval_f1"),
     )
 }
 

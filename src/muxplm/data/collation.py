@@ -100,9 +100,7 @@ def tokenize_task(task, dataset, tokenizer, max_length: int) -> list[dict]:
     """
     tagging = task.kind == "tagging"
     texts = [list(dataset[column]) for column in task.columns]
-    encoded = tokenizer(
-        *texts, truncation=True, max_length=max_length, is_split_into_words=tagging
-    )
+    encoded = tokenizer(*texts, truncation=True, max_length=max_length, is_split_into_words=tagging)
     labels = list(dataset[task.label])
     if tagging:
         labels = [_first_piece(encoded.word_ids(i), tags) for i, tags in enumerate(labels)]

@@ -21,9 +21,7 @@ class Demultiplexer(nn.Module):
         self.layers = nn.ModuleList(
             nn.Linear(hidden, hidden) for _ in range(config.demultiplexer_layers - 1)
         )
-        self.norms = nn.ModuleList(
-            nn.LayerNorm(hidden) for _ in range(config.demultiplexer_layers)
-        )
+        self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(config.demultiplexer_layers))
         self.activation = nn.GELU()
 
     def instance_keys(self, prefix):

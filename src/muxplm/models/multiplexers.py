@@ -36,9 +36,7 @@ class ContextualMultiplexer(HadamardMultiplexer):
 
     def __init__(self, config):
         super().__init__(config)
-        self.positions = nn.Embedding(
-            config.encoder.max_position_embeddings, config.embedding_size
-        )
+        self.positions = nn.Embedding(config.encoder.max_position_embeddings, config.embedding_size)
         self.norm = nn.LayerNorm(config.embedding_size)
         self.within = _bert_layer(config)  # TRANS_ctx
         self.across = _bert_layer(config)  # TRANS_inst

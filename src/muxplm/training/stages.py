@@ -69,7 +69,12 @@ def _train_on_blocks(settings, name, stage, objective, model, collate):
     )
     seconds = time.perf_counter() - start
     validation = evaluate_blocks(
-        model, objective, Blocks(read_blocks(settings, "validation")), collate, n, settings.precision
+        model,
+        objective,
+        Blocks(read_blocks(settings, "validation")),
+        collate,
+        n,
+        settings.precision,
     )
     print(f"{stage} {name}: {validation}, {seconds:.0f} s", flush=True)
     save(
@@ -92,9 +97,7 @@ def finetune(settings, name: str, tasks, seeds):
     """Every task under every training seed. A killed job keeps the cells it had finished."""
     recipe = settings.recipe("finetune", name, tasks, seeds)
     scratch = Path(settings.paths.scratch_folder("finetune", name, recipe))
-    cells = {
-        (task, seed): scratch / f"{task}-seed{seed}-done" for task in tasks for seed in seeds
-    }
+    cells = {(task, seed): scratch / f"{task}-seed{seed}-done" for task in tasks for seed in seeds}
     for (task, seed), done in cells.items():
         if not done.exists():
             _finetune_cell(settings, name, task, seed, recipe, done)

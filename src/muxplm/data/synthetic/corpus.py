@@ -61,8 +61,12 @@ def _joined(rng: Random, topic: str) -> Tokens:
 
 def _defined(rng: Random, topic: str) -> Tokens:
     """Two synonyms or two antonyms, said to be so."""
-    concepts = (*lexicon.TOPICS[topic].people, *lexicon.TOPICS[topic].things,
-                *lexicon.TOPICS[topic].places, *grammar.modifiers(topic))
+    concepts = (
+        *lexicon.TOPICS[topic].people,
+        *lexicon.TOPICS[topic].things,
+        *lexicon.TOPICS[topic].places,
+        *grammar.modifiers(topic),
+    )
     concept = rng.choice(concepts)
     if concept in ANTONYM:
         return ["not", rng.choice(concept), "but", rng.choice(ANTONYM[concept]), "."]
@@ -106,8 +110,12 @@ def question_pair(
     if not same and kind in kinds and rng.random() < 0.1:
         other_kind = rng.choice([k for k in kinds if k != kind])
     elif not same:
-        hidden = {"who": ("subject", "modifier"), "what": ("object",), "where": ("place",),
-                  "when": ("place",)}.get(kind, ())
+        hidden = {
+            "who": ("subject", "modifier"),
+            "what": ("object",),
+            "where": ("place",),
+            "when": ("place",),
+        }.get(kind, ())
         asked = [s for s in grammar.slots(event) if s not in hidden]
         other = grammar.replace_some(event, asked, rng, far)
     return grammar.question(event, kind, rng), grammar.question(other, other_kind, rng)
@@ -116,7 +124,7 @@ def question_pair(
 def joined_pair(
     rng: Random, holds: bool, topics: tuple[str, ...], far: float = FAR
 ) -> tuple[Tokens, Tokens]:
-    """"A and B", then A or B retold or, where it must not hold, with a slot exchanged."""
+    """ "A and B", then A or B retold or, where it must not hold, with a slot exchanged."""
     first = grammar.frame(rng, topics, modifier=0.2, place=0)
     second = grammar.frame(rng, (first.topic,), modifier=0.2, place=0)
     premise = [*grammar.statement(first, rng, 0)[:-1], "and", *grammar.statement(second, rng, 0)]
@@ -157,8 +165,12 @@ def _news(rng: Random, topic: str) -> list[Tokens]:
 
 
 def _daily(rng: Random, topic: str) -> list[Tokens]:
-    return [[token for token, _ in grammar.tagged(rng)] if rng.random() < 0.4
-            else grammar.present(rng, (topic,))[0] for _ in range(rng.randint(2, 3))]
+    return [
+        [token for token, _ in grammar.tagged(rng)]
+        if rng.random() < 0.4
+        else grammar.present(rng, (topic,))[0]
+        for _ in range(rng.randint(2, 3))
+    ]
 
 
 def corpus(documents: int, seed: int) -> Iterator[str]:

@@ -65,7 +65,10 @@ def frame(
         verb = rng.choice(_flat(topic.verbs))
         subject, object_ = rng.choice(topic.people), rng.choice(topic.things)
     return Frame(
-        name, subject, verb, object_,
+        name,
+        subject,
+        verb,
+        object_,
         rng.choice(modifiers(name)) if rng.random() < modifier else None,
         rng.choice(topic.places) if rng.random() < place else None,
         rng.choice(lexicon.DAYS) if rng.random() < day else None,
@@ -109,8 +112,12 @@ def _other_topics(event: Frame) -> list[str]:
 def elsewhere(event: Frame, rng: Random) -> Frame:
     """An event of another topic, same slots filled."""
     return frame(
-        rng, _other_topics(event),
-        event.modifier is not None, event.place is not None, event.day is not None, event.negated,
+        rng,
+        _other_topics(event),
+        event.modifier is not None,
+        event.place is not None,
+        event.day is not None,
+        event.negated,
         swappable(event),
     )
 
@@ -273,9 +280,14 @@ def review(rng: Random, positive: bool, topic: str, part=lambda words: words) ->
     good = (lexicon.NEGATIVE, lexicon.POSITIVE)
     like = (lexicon.DISLIKED, lexicon.LIKED)
     nouns = [rng.choice(c) for c in rng.sample(TOPICS[topic].things + TOPICS[topic].people, 2)]
-    words = {"N": nouns[0], "M": nouns[1],
-             "G": rng.choice(part(good[positive])), "B": rng.choice(part(good[not positive])),
-             "L": rng.choice(like[positive]), "D": rng.choice(like[not positive])}
+    words = {
+        "N": nouns[0],
+        "M": nouns[1],
+        "G": rng.choice(part(good[positive])),
+        "B": rng.choice(part(good[not positive])),
+        "L": rng.choice(like[positive]),
+        "D": rng.choice(like[not positive]),
+    }
     return [words.get(token, token) for token in rng.choice(REVIEWS).split()]
 
 
@@ -328,7 +340,10 @@ def _event(rng: Random, part) -> Tokens:
 
 
 NAMES = {
-    "P": ("PER", _person), "L": ("LOC", _place), "F": ("ORG", _firm), "C": ("ORG", _club),
+    "P": ("PER", _person),
+    "L": ("LOC", _place),
+    "F": ("ORG", _firm),
+    "C": ("ORG", _club),
     "E": ("MISC", _event),
     "M": ("MISC", lambda rng, part: [rng.choice(part(lexicon.NATIONALITIES))]),
 }
@@ -371,8 +386,16 @@ TAGGED = (
     "will/AUX P Vb that/DET Xs ?/PUNCT",
 )
 # The UPOS tag of a slot, by its first letter.
-_SLOT_UPOS = {"A": "NOUN", "X": "NOUN", "V": "VERB", "J": "ADJ", "R": "ADV", "L": "PROPN",
-              "Q": "NUM", "P": "PROPN"}
+_SLOT_UPOS = {
+    "A": "NOUN",
+    "X": "NOUN",
+    "V": "VERB",
+    "J": "ADJ",
+    "R": "ADV",
+    "L": "PROPN",
+    "Q": "NUM",
+    "P": "PROPN",
+}
 
 
 def tagged(rng: Random, part=lambda words: words) -> list[tuple[str, str]]:

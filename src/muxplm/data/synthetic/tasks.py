@@ -13,8 +13,10 @@ TASKS = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli", "
 Row = dict[str, object]
 TOPIC_NAMES = tuple(lexicon.TOPICS)
 # The Hub's integer order for CoNLL-2003.
-_PENN = ("\" '' # $ ( ) , . : `` CC CD DT EX FW IN JJ JJR JJS LS MD NN NNP NNPS NNS NN|SYM PDT "
-         "POS PRP PRP$ RB RBR RBS RP SYM TO UH VB VBD VBG VBN VBP VBZ WDT WP WP$ WRB")
+_PENN = (
+    "\" '' # $ ( ) , . : `` CC CD DT EX FW IN JJ JJR JJS LS MD NN NNP NNPS NNS NN|SYM PDT "
+    "POS PRP PRP$ RB RBR RBS RP SYM TO UH VB VBD VBG VBN VBP VBZ WDT WP WP$ WRB"
+)
 PENN = tuple(_PENN.split())
 NER = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC")
 
@@ -96,15 +98,23 @@ def _mnli(rng: Random, split: str) -> Row:
     shorter = other._replace(**drop)
     if label == 1 and shorter == event._replace(**drop):
         shorter = other  # what differed was what would be dropped
-    return _pair(("premise", "hypothesis"), grammar.statement(event, rng),
-                 grammar.statement(shorter, rng), label)
+    return _pair(
+        ("premise", "hypothesis"),
+        grammar.statement(event, rng),
+        grammar.statement(shorter, rng),
+        label,
+    )
 
 
 def _qnli(rng: Random, split: str) -> Row:
     kind, answers = rng.choice(("who", "what", "where", "when")), rng.random() < 0.5
     asked, shown = answer(rng, kind, answers, TOPIC_NAMES)
-    return _pair(("question", "sentence"), grammar.question(asked, kind, rng),
-                 grammar.statement(shown, rng), int(not answers))
+    return _pair(
+        ("question", "sentence"),
+        grammar.question(asked, kind, rng),
+        grammar.statement(shown, rng),
+        int(not answers),
+    )
 
 
 def _rte(rng: Random, split: str) -> Row:
@@ -115,8 +125,11 @@ def _rte(rng: Random, split: str) -> Row:
 
 def _ner(rng: Random, split: str) -> Row:
     tokens, penn, names = zip(*grammar.news(rng, _part(split)), strict=True)
-    return {"tokens": list(tokens), "pos_tags": [PENN.index(tag) for tag in penn],
-            "ner_tags": [NER.index(name or "O") for name in names]}
+    return {
+        "tokens": list(tokens),
+        "pos_tags": [PENN.index(tag) for tag in penn],
+        "ner_tags": [NER.index(name or "O") for name in names],
+    }
 
 
 def _pos(rng: Random, split: str) -> Row:
@@ -124,8 +137,18 @@ def _pos(rng: Random, split: str) -> Row:
     return {"tokens": list(tokens), "upos": list(upos)}
 
 
-_ROWS = {"cola": _cola, "sst2": _sst2, "mrpc": _mrpc, "stsb": _stsb, "qqp": _qqp, "mnli": _mnli,
-         "qnli": _qnli, "rte": _rte, "ner": _ner, "pos": _pos}
+_ROWS = {
+    "cola": _cola,
+    "sst2": _sst2,
+    "mrpc": _mrpc,
+    "stsb": _stsb,
+    "qqp": _qqp,
+    "mnli": _mnli,
+    "qnli": _qnli,
+    "rte": _rte,
+    "ner": _ner,
+    "pos": _pos,
+}
 
 
 def _wnli_rows(train: int, validation: int, seed: int) -> dict[str, list[Row]]:
@@ -151,9 +174,11 @@ def _wnli_rows(train: int, validation: int, seed: int) -> dict[str, list[Row]]:
 
 
 def _text(row: Row) -> str:
-    return " | ".join(" ".join(value) if isinstance(value, list) else value
-                      for name, value in row.items()
-                      if isinstance(value, str) or name == "tokens")
+    return " | ".join(
+        " ".join(value) if isinstance(value, list) else value
+        for name, value in row.items()
+        if isinstance(value, str) or name == "tokens"
+    )
 
 
 def _split_rows(name: str, sizes: dict[str, int], seed: int) -> dict[str, list[Row]]:
@@ -189,8 +214,11 @@ def task(name: str, train: int, validation: int, seed: int) -> dict[str, dict[st
         raise ValueError(f"unknown task {name!r}: did you mean {near!r}?")
     sizes = {"train": train, "validation": validation}
     if name == "mnli":
-        sizes = {"train": train, "validation_matched": validation,
-                 "validation_mismatched": validation}
+        sizes = {
+            "train": train,
+            "validation_matched": validation,
+            "validation_mismatched": validation,
+        }
     if name == "wnli":
         splits = _wnli_rows(train, validation, seed)
     else:
