@@ -95,6 +95,7 @@ class Training(Section):
     """One training. `rows` is how many sequences the encoder sees per step: N x rows instances."""
 
     steps: Positive
+    steps_per_instance: Annotated[int, Field(ge=0)] = 0  # N times as many are added to `steps`
     rows: Positive
     learning_rate: Rate
     warmup: Fraction = 0.1  # of the steps
@@ -217,10 +218,12 @@ class Settings(Section):
         return {"all": self.tasks} if self.bundle == "all" else {t: [t] for t in self.tasks}
 
     def training(self, stage: str, model: str):
-        """The settings of one stage for one variant, overrides applied."""
+        """The settings of one stage for one variant: overrides applied, `steps` in total."""
         section = getattr(self, stage)
-        changed = merge(section.model_dump(), self.overrides.get(model, {}).get(stage, {}))
-        return type(section).model_validate(changed)
+        values = merge(section.model_dump(), self.overrides.get(model, {}).get(stage, {}))
+        if more := values.pop("steps_per_instance", 0):
+            values["steps"] += more * self.variants[model].n
+        return type(section).model_validate(values)
 
     def recipe(self, stage: str, model: str, task_names=(), seeds=()) -> str:
         """A short hash of everything that decides the outcome of a training, and of those before it.

@@ -311,9 +311,15 @@ def _scale(settings: Settings) -> str:
     shape = settings.shapes["base"]
     overridden = "; overrides apply to some models" if settings.overrides else ""
     return (
-        f"{source}, {shape.layers} layers of width {shape.hidden}, {settings.prime.steps} steps of "
-        f"priming and {settings.pretrain.steps} of pre-training{overridden}."
+        f"{source}, {shape.layers} layers of width {shape.hidden}, {_steps(settings, 'prime')} steps "
+        f"of priming and {_steps(settings, 'pretrain')} of pre-training{overridden}."
     )
+
+
+def _steps(settings: Settings, stage: str) -> str:
+    trained = [name for name, variant in settings.variants.items() if stage in variant.stages]
+    steps = {settings.training(stage, name).steps for name in trained} or {0}
+    return f"{min(steps)}" if len(steps) == 1 else f"{min(steps)} to {max(steps)}"
 
 
 def _averaged(group: str, names: tuple[str, ...], selected: tuple[str, ...]) -> str:

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -97,22 +98,28 @@ def finetune(settings, name: str, tasks, seeds):
     """Every task under every training seed. A killed job keeps the cells it had finished."""
     recipe = settings.recipe("finetune", name, tasks, seeds)
     scratch = Path(settings.paths.scratch_folder("finetune", name, recipe))
-    cells = {(task, seed): scratch / f"{task}-seed{seed}-done" for task in tasks for seed in seeds}
-    for (task, seed), done in cells.items():
-        if not done.exists():
-            _finetune_cell(settings, name, task, seed, recipe, done)
-    for (task, seed), done in cells.items():
-        folder = Path(settings.paths.finetuned(name, task, seed)).parent
-        shutil.copytree(done, folder, dirs_exist_ok=True)
+    tokenizer = read_tokenizer(settings)
+    for task_name in tasks:
+        data = read_task(task_name, settings)["train"]
+        rows = tokenize_task(TASKS[task_name], data, tokenizer, settings.task_length)
+        for seed in seeds:
+            done = _done(scratch, task_name, seed)
+            if not done.exists():
+                record = {"recipe": recipe, "task": task_name, "training_seed": seed}
+                _finetune_cell(settings, name, rows, tokenizer.pad_token_id, record, done)
+    for task_name, seed in product(tasks, seeds):
+        folder = Path(settings.paths.finetuned(name, task_name, seed)).parent
+        shutil.copytree(_done(scratch, task_name, seed), folder, dirs_exist_ok=True)
     discard(scratch)
 
 
-def _finetune_cell(settings, name, task_name, seed, recipe, folder):
-    task, variant = TASKS[task_name], settings.variants[name]
-    training, tokenizer = settings.training("finetune", name), read_tokenizer(settings)
-    rows = tokenize_task(
-        task, read_task(task_name, settings)["train"], tokenizer, settings.task_length
-    )
+def _done(scratch: Path, task_name: str, seed: int) -> Path:
+    return scratch / f"{task_name}-seed{seed}-done"
+
+
+def _finetune_cell(settings, name, rows, pad_token_id, record, folder):
+    task, seed = TASKS[record["task"]], record["training_seed"]
+    variant, training = settings.variants[name], settings.training("finetune", name)
     torch.manual_seed(seed)
     changes = {"num_labels": len(task.labels) or 1}
     if variant.recipe.multiplexed:
@@ -121,29 +128,23 @@ def _finetune_cell(settings, name, task_name, seed, recipe, folder):
     model = load_model(task.kind, before, **changes)
     if task.kind == "regression":
         start_from_mean(model, [row["labels"] for row in rows])
-    start, scratch = time.perf_counter(), folder.with_name(f"{task_name}-seed{seed}")
+    start, scratch = time.perf_counter(), folder.with_name(f"{task.name}-seed{seed}")
     log = train(
         model,
         rows,
-        PadRows(tokenizer.pad_token_id),
+        PadRows(pad_token_id),
         training,
-        steps=training.steps[task_name],
+        steps=training.steps[task.name],
         instances=variant.n,
         seed=seed,
         precision=settings.precision,
         scratch=scratch,
-        title=f"finetune {name} {task_name} seed {seed}",
+        title=f"finetune {name} {task.name} seed {seed}",
     )
-    record = {
-        "stage": "finetune",
-        "model": name,
-        "task": task_name,
-        "training_seed": seed,
-        "recipe": recipe,
-        "seconds": time.perf_counter() - start,
-        "log": log,
-    }
-    save(model, folder, record)
+    seconds = time.perf_counter() - start
+    save(
+        model, folder, {"stage": "finetune", "model": name, "seconds": seconds, "log": log} | record
+    )
     discard(scratch)
 
 
