@@ -88,6 +88,7 @@ class Shape(Section):
 
 class Model(Section):
     dropout: Fraction = 0.1
+    initializer_range: Rate = 0.02  # BERT's, for widths near 768; narrow models want more
     demultiplexer_layers: Positive = 2
 
 

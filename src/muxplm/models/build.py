@@ -59,6 +59,7 @@ def _encoder_config(settings, variant, tokenizer) -> dict:
         # A prefix comes on top of the text; it never costs a task its last words.
         "max_position_embeddings": max(settings.max_length, settings.task_length) + prefix,
         "pad_token_id": tokenizer.pad_token_id,
+        "initializer_range": settings.model.initializer_range,
     }
     if variant.recipe.encoder == "modernbert":
         special = {"bos": "cls", "cls": "cls", "eos": "sep", "sep": "sep"}

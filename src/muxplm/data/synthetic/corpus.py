@@ -87,8 +87,8 @@ def answer(
     wrong one of these half of the time; any other such question meets another event.
     """
     in_place = kind == "where" if kind in ("where", "when") else rng.random() < 0.5
-    shown = grammar.frame(rng, topics, modifier=0.2, place=in_place, day=not in_place)
-    asked = shown._replace(place=None, day=None, modifier=None)
+    shown = grammar.frame(rng, topics, modifier=0.7, place=in_place, day=not in_place)
+    asked = shown._replace(place=None, day=None)
     if answers:
         return asked, shown
     if kind in ("where", "when") and rng.random() < 0.1:
@@ -103,7 +103,7 @@ def question_pair(
     rng: Random, same: bool, topics: tuple[str, ...], far: float = FAR
 ) -> tuple[Tokens, Tokens]:
     """Two questions that ask the same, or differ in one slot or in what they ask for."""
-    event = grammar.frame(rng, topics, place=0.3)
+    event = grammar.frame(rng, topics, modifier=0.7, place=0.6)
     kinds = ("where", "when", "why")
     kind = rng.choice(("did", "who", "what", *kinds))
     other, other_kind = event, kind
