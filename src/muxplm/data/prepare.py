@@ -91,11 +91,7 @@ def prefix_token_ids(tokenizer: PreTrainedTokenizerBase, n: int) -> list[int]:
     return [vocabulary[f"[unused{i}]"] for i in range(n + 1)]
 
 
-def _pretrained(name: str, revision: str | None) -> PreTrainedTokenizerBase:
-    if revision is None:
-        raise DataError(
-            f"tokenizer.pretrained {name} is not pinned: set tokenizer.revision to a commit"
-        )
+def _pretrained(name: str, revision: str) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(
             name, revision=revision, model_input_names=MODEL_INPUTS
@@ -146,8 +142,6 @@ def prepare_blocks(settings: Settings):
     another, each closed by [SEP]; what is left at the end and fills no block is dropped.
     """
     length = settings.max_length
-    if length < 3:
-        raise DataError(f"max_length is {length}: set it to 3 or more, for [CLS], text and [SEP]")
     tokenizer = read_tokenizer(settings)
     dtype = "uint16" if len(tokenizer) <= 2**16 else "uint32"
     blocks = {}
