@@ -322,7 +322,7 @@ def test_caption_says_what_was_run(full):
     caption = (full[1] / "table1.md").read_text().split("\n")[0]
     for words in (
         "small scale: the embedded synthetic language, 2 layers of width 128",
-        "600 to 2200 steps of priming and 1500 of pre-training",
+        "1070 to 2350 steps of priming and 1400 of pre-training",
         "mean of MNLI, QQP, QNLI, MRPC, STS-B, RTE, SST-2.",
         "over 5 composition seeds",
         "2 training seeds",
