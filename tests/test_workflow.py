@@ -227,6 +227,9 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(copy):
     assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
     assert not weights.parent.exists()
     reached = last_step(scratch)
+    cut_short = scratch / f"checkpoint-{reached + 1}"
+    cut_short.mkdir()
+    (cut_short / "model.safetensors").write_bytes(b"half of it")
 
     done = copy.run(*command)
     assert done.returncode == 0, done.stdout

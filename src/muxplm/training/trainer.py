@@ -1,5 +1,6 @@
 """One training run over transformers' Trainer: settings to arguments, resuming, logging, recording."""
 
+import json
 import platform
 import shutil
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import torch
 import transformers
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
 from muxplm import files
@@ -62,7 +64,7 @@ def train(model, dataset, collate, training, *, steps, instances, seed, precisio
         callbacks=[LogLines(title, steps)],
     )
     trainer.remove_callback(PrinterCallback)
-    last = get_last_checkpoint(scratch) if Path(scratch).is_dir() else None
+    last = last_whole_checkpoint(scratch)
     try:
         trainer.train(resume_from_checkpoint=last)
     except (OSError, RuntimeError, ValueError, KeyError) as error:
@@ -73,6 +75,17 @@ def train(model, dataset, collate, training, *, steps, instances, seed, precisio
             ) from None
         raise
     return [entry for entry in trainer.state.log_history if "loss" in entry]
+
+
+def last_whole_checkpoint(scratch) -> str | None:
+    """The newest checkpoint whose writing was not cut short; any that was is removed."""
+    while Path(scratch).is_dir() and (last := get_last_checkpoint(scratch)):
+        try:
+            json.loads((Path(last) / TRAINER_STATE_NAME).read_text())  # Trainer writes it last
+            return last
+        except (FileNotFoundError, json.JSONDecodeError):
+            shutil.rmtree(last)
+    return None
 
 
 class LogLines(TrainerCallback):
