@@ -47,7 +47,8 @@ def train(model, dataset, collate, training, *, steps, instances, seed, precisio
         bf16=use_bf16(precision),
         use_cpu=not torch.cuda.is_available(),
         seed=seed,
-        save_strategy="steps",
+        # Trainer also saves at the end, which a training too short to resume has no use for.
+        save_strategy="steps" if steps > training.save_every else "no",
         save_steps=training.save_every,
         save_total_limit=1,
         logging_steps=max(10, steps // 20),
