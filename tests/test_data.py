@@ -161,7 +161,8 @@ def test_the_hub_is_asked_for_pinned_revisions(hub):
     for name in TASKS:
         sources.load_task(name, hub)
     list(sources.documents(hub, "train"))
-    assert len(hub.calls) == len(TASKS) + 2
+    list(sources.documents(hub, "muxology"))
+    assert len(hub.calls) == len(TASKS) + 3
     for name, _, revision, _ in hub.calls:
         pinned = re.fullmatch("[0-9a-f]{40}", revision)
         # No commit is known of these: a conversion by the Hub, and a release's tag.
@@ -215,6 +216,28 @@ def test_documents_are_split_by_their_text(local):
     assert not set(train) & set(validation)
     assert 0.1 < len(validation) / len(texts()) < 0.5
     assert train == list(sources.documents(local, "train"))
+
+
+def test_muxology_reads_wikitext_where_it_is(local, hub, tmp_path):
+    """Else the corpus's validation documents; a cap on documents leaves WikiText whole."""
+    for settings in (local, make_settings(tmp_path)):
+        place, documents = sources.muxology_text(settings)
+        assert place == "the corpus's validation documents"
+        assert list(documents) == list(sources.documents(settings, "validation"))
+
+    file = tmp_path / "data/corpus/wikitext103_validation.parquet"
+    write(file, {"text": ["for the analysis alone", " ", None, "so is this"]})
+    few = config.validate(config.merge(local.model_dump(), {"data": {"max_documents": 1}}))
+    assert sources.muxology_text(few)[0] == str(file)
+    assert list(sources.documents(few, "muxology")) == ["for the analysis alone", "so is this"]
+    for split in ("train", "validation"):
+        assert "for the analysis alone" not in list(sources.documents(local, split))
+
+    assert list(sources.documents(hub, "muxology")) == texts()
+    name, subset, revision, _ = hub.calls[-1]
+    place = f"{name}/{subset}@{revision} validation"
+    assert place == sources.muxology_text(hub)[0]
+    assert place.startswith("Salesforce/wikitext/wikitext-103-raw-v1@b08601e")
 
 
 def test_a_cap_on_documents_takes_from_every_file(local):
@@ -456,7 +479,7 @@ def test_blocks_hold_the_corpus(prepared, length, tmp_path):
     prepare.prepare_blocks(settings)
     tokenizer = prepare.read_tokenizer(settings)
     manifest = json.loads(Path(settings.paths.blocks).read_text())
-    for split in ("train", "validation"):
+    for split in ("train", "validation", "muxology"):
         blocks = prepare.read_blocks(settings, split)
         assert isinstance(blocks, np.memmap)
         assert blocks.dtype == np.uint16
@@ -478,6 +501,8 @@ def test_blocks_hold_the_corpus(prepared, length, tmp_path):
 def test_the_blocks_manifest(prepared):
     manifest = json.loads(Path(prepared.paths.blocks).read_text())
     assert manifest["tokenizer_sha256"] == sha256(prepared.paths.tokenizer)
+    assert manifest["muxology"] == sources.muxology_text(prepared)[0]
+    assert list(manifest["sha256"]) == ["train", "validation", "muxology"]
     for split, digest in manifest["sha256"].items():
         assert digest == sha256(Path(prepared.paths.blocks).with_name(f"{split}.bin"))
 
@@ -513,6 +538,16 @@ def test_too_little_text_for_a_block(change, expected, prepared, tmp_path):
     assert left_behind(settings) == []
 
 
+def test_too_little_text_for_muxology(prepared, local, tmp_path):
+    file = tmp_path / "data/corpus/wikitext103_validation.parquet"
+    write(file, {"text": ["no block"]})
+    borrow_tokenizer(prepared, local)
+    message = fault(prepare.prepare_blocks, local)
+    assert "the muxology text fills no block of max_length 16" in message
+    assert f"put more text into {file} or lower max_length" in message
+    assert left_behind(local) == []
+
+
 def test_blocks_without_a_tokenizer(tmp_path):
     settings = make_settings(tmp_path)
     assert "tokenizer.json is missing: run" in fault(prepare.prepare_blocks, settings)
@@ -529,6 +564,7 @@ def test_broken_blocks(tmp_path):
     message = fault(prepare.read_blocks, settings, "train")
     assert "train.bin is broken" in message
     assert "delete its folder and run again" in message
+    assert "muxology.bin is broken" in fault(prepare.read_blocks, settings, "muxology")
 
 
 # --- The presets for real data -----------------------------------------------------------------

@@ -89,7 +89,7 @@ def measure(monkeypatch, clock):
             return model
 
         monkeypatch.setattr(throughput, "new_model", built)
-        return throughput.measure_throughput(settings), calls
+        return throughput.measure_throughput(settings, "base"), calls
 
     return measure
 
@@ -241,9 +241,9 @@ def test_each_model_is_compared_at_its_own_best(tmp_path, measure):
 def test_written_file_is_what_the_table_reads(tmp_path, measure, monkeypatch):
     settings = settings_for(tmp_path, families=["bert", "mux-bert"], instances=[1, 2])
     result, _ = measure(settings, per_row)
-    monkeypatch.setattr(throughput, "measure_throughput", lambda settings: result)
-    throughput.write_throughput(settings)
-    with open(settings.paths.throughput) as file:
+    monkeypatch.setattr(throughput, "measure_throughput", lambda settings, timed: result)
+    throughput.write_throughput(settings, "base")
+    with open(settings.paths.throughput("base")) as file:
         written = json.load(file)
     assert written == result
     assert list(written) == [
@@ -293,7 +293,7 @@ def test_batch_holds_the_first_rows_padded_to_the_length(tmp_path, data, tasks, 
 def test_a_length_that_the_models_lack_positions_for_is_an_error(tmp_path):
     settings = settings_for(tmp_path, throughput={**PLAN, "length": 9})
     with pytest.raises(DataError, match=r"throughput\.length is 9 .* max_length 8"):
-        throughput.measure_throughput(settings)
+        throughput.measure_throughput(settings, "base")
 
 
 # --- Precision and the benchmark -----------------------------------------------------------------

@@ -6,12 +6,24 @@ import torch
 from conftest import build
 from transformers import BertConfig, BertForMaskedLM, BertTokenizer
 
-from muxplm.data.collation import MaskTokens, PadRows, ReplaceTokens, tokenize_task
+from muxplm.config import Training
+from muxplm.data.collation import (
+    MaskTokens,
+    PadRows,
+    ReplaceTokens,
+    collate_retrieval,
+    tokenize_task,
+)
 from muxplm.evaluation.metrics import majority, score
 from muxplm.evaluation.score import predict
-from muxplm.models.modeling import MuxForSequenceClassification, MuxForTokenClassification
+from muxplm.models.modeling import (
+    MuxForSequenceClassification,
+    MuxForTokenClassification,
+    MuxForTokenRetrieval,
+)
 from muxplm.tasks import TASKS
 from muxplm.training.stages import score_masked_positions_only
+from muxplm.training.trainer import EVALUATIONS, last_whole_checkpoint, train
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = ["the", "doctor", "help", "##s", "boy"]
@@ -167,3 +179,101 @@ def test_predictions_come_back_in_the_order_of_the_rows(kind, ids, mask):
         assert found[i] == expected
     if tagging:
         assert [len(tags) for tags in found] == lengths
+
+
+# --- The validation loss in the course of a training -------------------------------------------
+
+
+@pytest.fixture
+def one_thread():
+    """On models this small threads only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def start(objective, tokenizer):
+    """A small model with dropout, its collator and N: both draw random numbers in training."""
+    torch.manual_seed(0)
+    if objective == "retrieval":
+        return build(MuxForTokenRetrieval, n=2), collate_retrieval, 2
+    sizes = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = BertConfig(vocab_size=len(tokenizer), hidden_size=16, **sizes)
+    return BertForMaskedLM(config), MaskTokens(tokenizer, 0.15), 1
+
+
+def run(objective, tokenizer, blocks, scratch, validation=None, dataset=None, **changes):
+    """Trains for 20 steps; returns the weights and both logs."""
+    model, collate, n = start(objective, tokenizer)
+    training = Training(
+        **{"steps": 20, "rows": 4, "learning_rate": 0.01, "save_every": 100} | changes
+    )
+    logs = train(
+        model,
+        dataset or blocks,
+        collate,
+        training,
+        steps=training.steps,
+        instances=n,
+        seed=3,
+        precision="fp32",
+        scratch=scratch,
+        title=objective,
+        validation=validation,
+    )
+    return model.state_dict(), *logs
+
+
+def same_weights(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture
+def few(blocks, one_thread):
+    """Blocks whose ids every model of this section knows."""
+    return [block % 50 + 5 for block in blocks]
+
+
+@pytest.mark.parametrize("objective", ["retrieval", "mlm"])
+def test_looking_at_the_validation_loss_changes_no_weight(objective, tokenizer, few, tmp_path):
+    with_it, log, validation_log = run(objective, tokenizer, few, tmp_path / "1", few[:20])
+    without, same_log, nothing = run(objective, tokenizer, few, tmp_path / "2")
+    assert same_weights(with_it, without)
+    assert [entry["loss"] for entry in log] == [entry["loss"] for entry in same_log]
+    assert nothing == []
+    # Every third step is the eighth part of 20, rounded up; the end comes on top.
+    assert [entry["step"] for entry in validation_log] == [3, 6, 9, 12, 15, 18, 20]
+    assert len(validation_log) <= EVALUATIONS
+    assert validation_log[-1]["loss"] < validation_log[0]["loss"]
+
+
+@pytest.mark.parametrize("objective", ["retrieval", "mlm"])
+def test_every_evaluation_draws_the_same_masks_and_instances(objective, tokenizer, few, tmp_path):
+    standing_still = {"learning_rate": 1e-12}
+    _, _, log = run(objective, tokenizer, few, tmp_path, few[:20], **standing_still)
+    assert [entry["loss"] for entry in log] == pytest.approx(7 * [log[0]["loss"]], abs=1e-6)
+
+
+class Killed(list):
+    """A data set that can be read only so many times."""
+
+    left = 50
+
+    def __getitem__(self, index):
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+        return super().__getitem__(index)
+
+
+def test_a_killed_training_goes_on_to_the_same_end(tokenizer, few, tmp_path):
+    """To the bit, since the collator draws nothing: the batch that is prefetched is drawn anew."""
+    validation, scratch = few[:20], tmp_path / "2"
+    whole = run("retrieval", tokenizer, few, tmp_path / "1", validation)
+    with pytest.raises(KeyboardInterrupt):
+        run("retrieval", tokenizer, few, scratch, validation, Killed(few), save_every=5)
+    assert last_whole_checkpoint(scratch).endswith("checkpoint-5")
+    resumed = run("retrieval", tokenizer, few, scratch, validation)
+    assert same_weights(resumed[0], whole[0])
+    assert resumed[2] == whole[2]

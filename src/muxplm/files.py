@@ -28,12 +28,16 @@ def atomic_folder(folder):
     os.replace(draft, folder)
 
 
-def write_text(path, text: str):
+def write_bytes(path, content: bytes):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(text, encoding="utf-8")
+    draft.write_bytes(content)
     os.replace(draft, path)
+
+
+def write_text(path, text: str):
+    write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path, value):

@@ -9,15 +9,19 @@ _MODELS = ("models/configuration.py", "models/multiplexers.py", "models/demultip
 _MODELS += ("models/modeling.py", "models/build.py", "precision.py", "data/collation.py")
 _TRAINING = (*_MODELS, "training/trainer.py", "training/stages.py")
 _TRAINING += ("evaluation/language_modeling.py",)
+_SCORE = (*_MODELS, "evaluation/score.py", "evaluation/metrics.py")
 
 FILES = {
     "data": ("data/prepare.py", "data/sources.py", "data/synthetic", "tasks.py"),
     "prime": _TRAINING,
     "pretrain": _TRAINING,
     "finetune": _TRAINING,
-    "score": (*_MODELS, "evaluation/score.py", "evaluation/metrics.py"),
+    "score": _SCORE,
     "throughput": (*_MODELS, "evaluation/throughput.py"),
-    "tables": ("reporting", "experiments.py", "tasks.py"),
+    "ensembles": (*_SCORE, "evaluation/ensembling.py"),
+    "compositions": (*_SCORE, "evaluation/composition.py"),
+    "muxology": (*_MODELS, "evaluation/muxology.py", "evaluation/language_modeling.py"),
+    "reporting": ("reporting", "experiments.py", "tasks.py"),
 }
 
 

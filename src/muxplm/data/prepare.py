@@ -15,7 +15,7 @@ from tokenizers import trainers
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
 
 from muxplm.config import Settings
-from muxplm.data.sources import documents, load_task, read_table
+from muxplm.data.sources import documents, load_task, muxology_text, read_table
 from muxplm.files import DataError, atomic_folder, read_json, sha256, write_json
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -136,7 +136,7 @@ def _train_vocabulary(read_texts, size: int, reserved: list[str]) -> dict[str, i
 
 
 def prepare_blocks(settings: Settings):
-    """Writes `train.bin` and `validation.bin`: raw token ids, `max_length` of them a block.
+    """Writes `train.bin`, `validation.bin` and `muxology.bin`: raw ids, `max_length` a block.
 
     A block is [CLS], a stretch of text, [SEP]. The stretches are the documents' lines one after
     another, each closed by [SEP]; what is left at the end and fills no block is dropped.
@@ -146,7 +146,7 @@ def prepare_blocks(settings: Settings):
     dtype = "uint16" if len(tokenizer) <= 2**16 else "uint32"
     blocks = {}
     with atomic_folder(Path(settings.paths.blocks).parent) as folder:
-        for split in ("train", "validation"):
+        for split in ("train", "validation", "muxology"):
             stream = token_stream(tokenizer, documents(settings, split))
             with open(folder / f"{split}.bin", "wb") as file:
                 blocks[split] = _write_blocks(file, stream, length, dtype, tokenizer)
@@ -160,6 +160,7 @@ def prepare_blocks(settings: Settings):
             "block_length": length,
             "blocks": blocks,
             "tokens": {split: n * (length - 2) for split, n in blocks.items()},
+            "muxology": muxology_text(settings)[0],
             "tokenizer_sha256": sha256(settings.paths.tokenizer),
             "sha256": {split: sha256(folder / f"{split}.bin") for split in blocks},
         }
@@ -170,10 +171,10 @@ def read_blocks(settings: Settings, split: str) -> np.memmap:
     """The blocks of one split, read from disk as needed: integers of shape (blocks, length)."""
     manifest = read_json(settings.paths.blocks)
     file = Path(settings.paths.blocks).with_name(f"{split}.bin")
-    shape = (manifest["blocks"][split], manifest["block_length"])
     try:
+        shape = (manifest["blocks"][split], manifest["block_length"])
         return np.memmap(file, manifest["dtype"], mode="r", shape=shape)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{file} is broken ({error}): delete its folder and run again") from error
 
 
@@ -190,6 +191,8 @@ def token_stream(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> It
 
 
 def _more_text(settings: Settings, split: str) -> str:
+    if split == "muxology":
+        return f"put more text into {muxology_text(settings)[0]}"
     more = {
         "synthetic": "raise data.synthetic.documents",
         "local": f"put more text into {settings.data_folder}/corpus",

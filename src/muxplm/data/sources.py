@@ -7,7 +7,7 @@ file (or data set), the row (counted from 0), the column and the fix.
 
 import contextlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -59,6 +59,11 @@ HUB_CORPUS = (
     # One sentence a row, in the books' order. Where a book ends is not marked.
     Repo("bookcorpus/bookcorpus", PARQUET, rows_per_document=512),
 )
+# The text of the muxology analysis (section 6.2); never pre-trained on.
+HUB_WIKITEXT = Repo(
+    "Salesforce/wikitext", "b08601e04326c79dfdd32d625aee71d232d685c3", "wikitext-103-raw-v1"
+)
+LOCAL_WIKITEXT = "corpus/wikitext103_validation.parquet"
 LOCAL_FOLDERS = {task: f"glue/{task}" for task in GLUE} | {
     "ner": "conll2003",
     "pos": "ud_english_ewt",
@@ -243,15 +248,19 @@ def _sample(task: Task, columns: dict[str, list], limit: int | None) -> datasets
 
 
 def documents(settings: Settings, split: str) -> Iterator[str]:
-    """The pre-training documents of split "train" or "validation", never all in memory.
+    """The documents of split "train" or "validation" (pre-training), or "muxology" (`muxology_text`).
 
-    `data.max_documents` caps both splits together. Raises DataError on first use.
+    Never all in memory. `data.max_documents` caps the first two together. Raises DataError on first
+    use.
     """
+    if split == "muxology":
+        yield from _not_blank(muxology_text(settings)[1])
+        return
     of_split = {"train": False, "validation": True}[split]
     texts = {"hub": _hub_corpus, "local": _local_corpus, "synthetic": _synthetic_corpus}
     place, streams = texts[settings.data.source](settings)
     # In turn, so that a cap on documents does not leave whole files out.
-    found = (text for turn in zip_longest(*streams) for text in turn if text and text.strip())
+    found = _not_blank(text for turn in zip_longest(*streams) for text in turn)
     any_found = False
     for text in islice(found, settings.data.max_documents):
         any_found = True
@@ -263,15 +272,33 @@ def documents(settings: Settings, split: str) -> Iterator[str]:
         raise DataError(f"{place} holds no document: put text into its column 'text'")
 
 
+def muxology_text(settings: Settings) -> tuple[str, Iterator[str]]:
+    """What the muxology split is made of, and its documents.
+
+    WikiText-103's validation split, as in section 6.2; where the source has none, the corpus's own.
+    """
+    if settings.data.source == "hub":
+        return f"{HUB_WIKITEXT} validation", _hub_documents(HUB_WIKITEXT, "validation")
+    if settings.data.source == "local":
+        file = _local_folder(settings) / LOCAL_WIKITEXT
+        if file.exists():
+            return str(file), _local_documents(file)
+    return "the corpus's validation documents", documents(settings, "validation")
+
+
+def _not_blank(texts: Iterable[str | None]) -> Iterator[str]:
+    return (text for text in texts if text and text.strip())
+
+
 def _hub_corpus(settings: Settings):
     # Streamed only for a few documents: each pass over a stream downloads everything anew.
     streaming = settings.data.max_documents is not None
-    streams = [_hub_documents(repo, streaming) for repo in HUB_CORPUS]
+    streams = [_hub_documents(repo, "train", streaming) for repo in HUB_CORPUS]
     return " and ".join(map(str, HUB_CORPUS)), streams
 
 
-def _hub_documents(repo: Repo, streaming: bool) -> Iterator[str]:
-    texts = (row["text"] for row in _from_hub(repo, split="train", streaming=streaming))
+def _hub_documents(repo: Repo, split: str, streaming: bool = False) -> Iterator[str]:
+    texts = (row["text"] for row in _from_hub(repo, split=split, streaming=streaming))
     while rows := list(islice(texts, repo.rows_per_document)):
         yield "\n".join(rows)
 

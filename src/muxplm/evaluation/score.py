@@ -2,6 +2,7 @@
 
 A composition seed permutes the validation rows; consecutive rows are multiplexed together. Nothing else
 differs between two composition seeds, so their spread is the effect of the company a row keeps.
+Ensembles and strategies of composition are other orders of the same rows, scored by the same functions.
 """
 
 from pathlib import Path
@@ -12,6 +13,7 @@ from muxplm import files
 from muxplm.data.collation import PadRows, tokenize_task
 from muxplm.data.prepare import read_task, read_tokenizer
 from muxplm.evaluation.metrics import majority, score
+from muxplm.files import DataError
 from muxplm.models.build import load_model
 from muxplm.precision import autocast
 from muxplm.tasks import TASKS
@@ -21,22 +23,20 @@ GROUPS = 32  # sequences per encoder pass
 
 def write_scores(settings, name: str, tasks):
     """One summary per task: every training seed under every composition seed."""
+    seeds, n = settings.composition_seeds, settings.variants[name].n
     for task_name in tasks:
-        task, tokenizer = TASKS[task_name], read_tokenizer(settings)
-        data = read_task(task_name, settings)
-        rows = tokenize_task(task, data["validation"], tokenizer, settings.task_length)
-        labels = [_kept(row["labels"]) for row in rows]
-        scores = []
-        for seed in settings.training_seeds:
-            folder = Path(settings.paths.finetuned(name, task_name, seed)).parent
-            model = load_model(task.kind, folder)
-            scores += _score_seeds(settings, name, task, model, rows, labels, seed, tokenizer)
-        summary = {
-            "model": name,
-            "task": task_name,
-            "metric": task.metric,
-            "rows": len(rows),
-            "majority": majority(task, list(data["train"][task.label]), labels),
+        task = TASKS[task_name]
+        train, rows = read_task(task_name, settings)["train"], validation_rows(settings, task)
+        # At N = 1 a row has no company, so no seed can matter: one pass serves all.
+        orders = [
+            ({"composition_seed": seed}, shuffled(len(rows), seed))
+            for seed in (seeds if n > 1 else seeds[:1])
+        ]
+        scores = score_orders(settings, name, task, rows, orders)
+        if n == 1:
+            scores = [run | {"composition_seed": seed} for run in scores for seed in seeds]
+        summary = describe(name, task, rows) | {
+            "majority": majority(task, list(train[task.label]), _true_labels(rows)),
             "scores": scores,
         }
         files.write_json(settings.paths.scores(name, task_name), summary)
@@ -44,39 +44,79 @@ def write_scores(settings, name: str, tasks):
         print(f"score {name} {task_name}: mean {task.metric} {mean:.3f}", flush=True)
 
 
-def _score_seeds(settings, name, task, model, rows, labels, training_seed, tokenizer):
+def multiplexed(settings, name: str) -> int:
+    """The variant's N; a variant of N = 1 is a DataError, since its rows share no pass."""
     n = settings.variants[name].n
-    collate, precision = PadRows(tokenizer.pad_token_id), settings.precision
-    scores, metrics = [], None
-    for seed in settings.composition_seeds:
-        # At N = 1 a row has no company, so no seed can matter: one pass serves all.
-        if metrics is None or n > 1:
-            order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
-            predicted = predict(model, task, rows, order.tolist(), n, collate, precision)
+    if n == 1:
+        raise DataError(f"{name} has N = 1, so its rows share no pass: name a model with N > 1")
+    return n
+
+
+def validation_rows(settings, task) -> list[dict]:
+    data = read_task(task.name, settings)["validation"]
+    return tokenize_task(task, data, read_tokenizer(settings), settings.task_length)
+
+
+def shuffled(count: int, seed: int) -> torch.Tensor:
+    """The numbers below `count` in the order of a composition seed."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+
+
+def describe(name: str, task, rows) -> dict:
+    return {"model": name, "task": task.name, "metric": task.metric, "rows": len(rows)}
+
+
+def score_orders(settings, name: str, task, rows, orders) -> list[dict]:
+    """Metrics of every training seed's model under every order, each with what describes the order.
+
+    orders: pairs of a description (a dict) and an order (a vector of row numbers, see `predict`).
+    """
+    labels, n = _true_labels(rows), settings.variants[name].n
+    collate = PadRows(read_tokenizer(settings).pad_token_id)
+    runs = []
+    for seed in settings.training_seeds:
+        folder = Path(settings.paths.finetuned(name, task.name, seed)).parent
+        model = load_model(task.kind, folder)
+        for description, order in orders:
+            predicted = predict(model, task, rows, order.tolist(), n, collate, settings.precision)
             metrics = score(task, predicted, labels)
-        scores.append(
-            {"training_seed": training_seed, "composition_seed": seed, "metrics": metrics}
-        )
-    return scores
+            runs.append({"training_seed": seed} | description | {"metrics": metrics})
+    return runs
+
+
+def predict(model, task, rows, order, instances: int, collate, precision) -> list:
+    """Predictions in the order of `rows`, composed in the order `order`.
+
+    order: row numbers, every row equally often. A row is decided by the mean of its copies' logits.
+    """
+    totals = [0.0] * len(rows)
+    found = row_logits(model, rows, order, instances, collate, precision)
+    for i, logits in zip(order, found, strict=True):
+        if task.kind == "tagging":  # copies are padded to different lengths
+            logits = logits[: len(rows[i]["labels"])]
+        totals[i] = totals[i] + logits
+    copies = len(order) / len(rows)
+    return [
+        _decode(task, total / copies, row["labels"])
+        for total, row in zip(totals, rows, strict=True)
+    ]
 
 
 @torch.inference_mode()
-def predict(model, task, rows, order, instances: int, collate, precision) -> list:
-    """Predictions in the order of `rows`, composed in the order `order` (a permutation of them)."""
+def row_logits(model, rows, order, instances: int, collate, precision):
+    """Yields the logits of rows[i] for each i of `order`, N consecutive ones sharing a pass.
+
+    Each is (labels,), or (L, labels) for tagging, L being the padded length: float32 on the CPU.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.eval().to(device)
-    predictions = [None] * len(rows)
     size = GROUPS * instances
     for start in range(0, len(order), size):
-        chosen = order[start : start + size]
-        batch = collate([rows[i] for i in chosen])
+        batch = collate([rows[i] for i in order[start : start + size]])
         with autocast(precision, device):
             inputs = (batch["input_ids"].to(device), batch["attention_mask"].to(device))
             logits = model(*inputs).logits
-        logits = logits.float().cpu()  # (R, labels) or (R, L, labels)
-        for i, row_logits in zip(chosen, logits, strict=True):
-            predictions[i] = _decode(task, row_logits, rows[i]["labels"])
-    return predictions
+        yield from logits.float().cpu()  # (R, labels) or (R, L, labels)
 
 
 def _decode(task, logits, labels):
@@ -86,9 +126,12 @@ def _decode(task, logits, labels):
     return _kept(best, labels) if task.kind == "tagging" else best
 
 
-def _kept(values, labels=None):
+def _true_labels(rows) -> list:
+    return [_kept(row["labels"], row["labels"]) for row in rows]
+
+
+def _kept(values, labels):
     """Of a row's tags those that stand on the first piece of a word; a single label as it is."""
     if not isinstance(values, list):
         return values
-    labels = values if labels is None else labels
-    return [value for value, label in zip(values, labels, strict=False) if label != -100]
+    return [value for value, label in zip(values, labels, strict=True) if label != -100]

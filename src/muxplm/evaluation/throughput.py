@@ -1,4 +1,4 @@
-"""Instances per second of every model of Table 1, and their ratio to plain BERT of the base size.
+"""Instances per second of the models of a set, and their ratio to plain BERT of the base size.
 
 All models run in one process on one batch of real examples. A round times each model once, so that
 a ratio is formed from measurements seconds apart: a machine that slows down slows both.
@@ -17,7 +17,7 @@ from torch import nn
 
 from muxplm.config import Settings
 from muxplm.data.prepare import read_task, read_tokenizer
-from muxplm.experiments import TABLES, Variant
+from muxplm.experiments import TIMED, Variant
 from muxplm.files import DataError, write_json
 from muxplm.models.build import model_config, new_model
 from muxplm.precision import autocast, cast_weights, use_bf16
@@ -26,18 +26,19 @@ from muxplm.tasks import TASKS
 SWEEP_PASSES = 2  # timed passes of each micro-batch when looking for the best
 
 
-def write_throughput(settings: Settings):
-    write_json(settings.paths.throughput, measure_throughput(settings))
+def write_throughput(settings: Settings, timed: str):
+    write_json(settings.paths.throughput(timed), measure_throughput(settings, timed))
 
 
-def measure_throughput(settings: Settings) -> dict:
-    """Times all models twice: with the whole batch at once, and each at its own best micro-batch.
+def measure_throughput(settings: Settings, timed: str) -> dict:
+    """Times the models of a set, a key of TIMED, twice: with the whole batch at once, and in chunks.
 
+    In chunks means each model at its own best micro-batch.
     The first is the paper's protocol. The second is there because a large batch may starve plain
     BERT of cache, which flatters the multiplexed models: their encoder sees N times fewer rows.
     """
     plan = settings.throughput
-    variants = {v.name: v for v in TABLES["table1"].variants(settings.axes)}
+    variants = {v.name: v for v in TIMED[timed].variants(settings.axes)}
     tokenizer = read_tokenizer(settings)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     batch = {name: x.to(device) for name, x in read_batch(settings, tokenizer).items()}

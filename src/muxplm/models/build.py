@@ -10,9 +10,12 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 
+from muxplm.config import nearest
 from muxplm.data.prepare import prefix_token_ids
 from muxplm.files import DataError
+from muxplm.models.demultiplexers import DEMULTIPLEXERS
 from muxplm.models.modeling import MuxForTokenRetrieval
+from muxplm.models.multiplexers import MULTIPLEXERS
 
 # The class that each objective trains; multiplexed and plain models share the Auto classes.
 CLASSES = {
@@ -26,11 +29,20 @@ CLASSES = {
 
 
 def model_config(settings, variant, tokenizer):
-    """The transformers config of a variant; a tokenizer without enough spare ids is a DataError."""
+    """The transformers config of a variant.
+
+    DataError if it names a part that is not registered, or if the tokenizer lacks spare ids.
+    """
     encoder = _encoder_config(settings, variant, tokenizer)
     if not variant.recipe.multiplexed:
         return AutoConfig.for_model(**encoder)
-    prefix = None
+    for part, known in (("multiplexer", MULTIPLEXERS), ("demultiplexer", DEMULTIPLEXERS)):
+        name = getattr(variant, part)
+        if name not in known:
+            raise DataError(
+                f"{part} {name!r}, asked for by ablations, is none{nearest(name, known)}"
+            )
+    model, prefix = settings.model_of(variant.name), None
     if variant.demultiplexer == "prefix":
         prefix = prefix_token_ids(tokenizer, variant.n)
     return AutoConfig.for_model(
@@ -39,15 +51,15 @@ def model_config(settings, variant, tokenizer):
         num_instances=variant.n,
         multiplexer=variant.multiplexer,
         demultiplexer=variant.demultiplexer,
-        demultiplexer_layers=settings.model.demultiplexer_layers,
+        demultiplexer_layers=model.demultiplexer_layers,
         prefix_token_ids=prefix,
-        classifier_dropout=settings.model.dropout,
+        classifier_dropout=model.dropout,
         pad_token_id=tokenizer.pad_token_id,
     )
 
 
 def _encoder_config(settings, variant, tokenizer) -> dict:
-    shape, dropout = settings.shapes[variant.size], settings.model.dropout
+    shape, model = settings.shapes[variant.size], settings.model_of(variant.name)
     prefix = variant.n if variant.demultiplexer == "prefix" else 0
     config = {
         "model_type": variant.recipe.encoder,
@@ -59,7 +71,7 @@ def _encoder_config(settings, variant, tokenizer) -> dict:
         # A prefix comes on top of the text; it never costs a task its last words.
         "max_position_embeddings": max(settings.max_length, settings.task_length) + prefix,
         "pad_token_id": tokenizer.pad_token_id,
-        "initializer_range": settings.model.initializer_range,
+        "initializer_range": model.initializer_range,
     }
     if variant.recipe.encoder == "modernbert":
         special = {"bos": "cls", "cls": "cls", "eos": "sep", "sep": "sep"}
@@ -67,7 +79,8 @@ def _encoder_config(settings, variant, tokenizer) -> dict:
         # Gradients and logits only at masked positions; its dropouts are off in the original too.
         config |= {"sparse_prediction": True}
     else:
-        config |= {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+        names = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+        config |= dict.fromkeys(names, model.dropout)
     if variant.recipe.encoder == "electra":
         config |= {"embedding_size": shape.embedding or shape.hidden}
     return config

@@ -23,9 +23,27 @@ if not sys.stderr.isatty():
     transformers.logging.disable_progress_bar()  # a log file wants lines, not bars
 
 
-def train(model, dataset, collate, training, *, steps, instances, seed, precision, scratch, title):
-    """Trains `model` in place and returns the log: a list of {"step", "loss", ...}.
+EVALUATIONS = 8  # in the course of a training, evenly spaced; the last one at its end
+EVALUATION_SEED = 0
 
+
+def train(
+    model,
+    dataset,
+    collate,
+    training,
+    *,
+    steps,
+    instances,
+    seed,
+    precision,
+    scratch,
+    title,
+    validation=None,
+):
+    """Trains `model` in place and returns the logs of the training and of the validation loss.
+
+    Both are lists of {"step", "loss", ...}; the second is empty without a `validation` data set.
     training: a `Training` or `Finetuning` section. A step sees training.rows sequences per encoder
     pass, that is rows * instances rows of `dataset`, times training.accumulation. Checkpoints go to
     `scratch`; a run that was killed goes on from the last of them.
@@ -38,6 +56,10 @@ def train(model, dataset, collate, training, *, steps, instances, seed, precisio
         output_dir=str(scratch),
         max_steps=steps,
         per_device_train_batch_size=training.rows // devices * instances,
+        per_device_eval_batch_size=training.rows // devices * instances,  # whole groups of N
+        eval_strategy="steps" if validation else "no",
+        eval_steps=1 / EVALUATIONS,
+        prediction_loss_only=True,
         gradient_accumulation_steps=training.accumulation,
         learning_rate=training.learning_rate,
         lr_scheduler_type="linear",
@@ -57,10 +79,11 @@ def train(model, dataset, collate, training, *, steps, instances, seed, precisio
         dataloader_pin_memory=torch.cuda.is_available(),
         report_to="none",
     )
-    trainer = Trainer(
+    trainer = RepeatableTrainer(
         model,
         arguments,
         train_dataset=dataset,
+        eval_dataset=validation,
         data_collator=collate,
         callbacks=[LogLines(title, steps)],
     )
@@ -75,7 +98,21 @@ def train(model, dataset, collate, training, *, steps, instances, seed, precisio
                 "delete it to start this training again"
             ) from None
         raise
-    return [entry for entry in trainer.state.log_history if "loss" in entry]
+    history = trainer.state.log_history
+    evaluated = [entry for entry in history if "eval_loss" in entry]
+    return (
+        [entry for entry in history if "loss" in entry],
+        [{"step": entry["step"], "loss": entry["eval_loss"]} for entry in evaluated],
+    )
+
+
+class RepeatableTrainer(Trainer):
+    """Each evaluation draws the same masks and instances, and training none the less its own."""
+
+    def evaluate(self, *args, **kwargs):
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
+            torch.manual_seed(EVALUATION_SEED)
+            return super().evaluate(*args, **kwargs)
 
 
 def last_whole_checkpoint(scratch) -> str | None:
@@ -96,13 +133,14 @@ class LogLines(TrainerCallback):
         self.title, self.steps, self.start = title, steps, time.perf_counter()
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        if "loss" in logs:
-            seconds = time.perf_counter() - self.start
-            print(
-                f"{self.title}: step {state.global_step}/{self.steps}, loss "
-                f"{float(logs['loss']):.3f}, {seconds:.0f} s",
-                flush=True,
-            )
+        for key, name in (("loss", "loss"), ("eval_loss", "validation loss")):
+            if key in logs:
+                seconds = time.perf_counter() - self.start
+                print(
+                    f"{self.title}: step {state.global_step}/{self.steps}, {name} "
+                    f"{float(logs[key]):.3f}, {seconds:.0f} s",
+                    flush=True,
+                )
 
 
 def save(model, folder, record: dict):
