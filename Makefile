@@ -22,7 +22,7 @@ export PYTHONNOUSERSITE := 1
 ENV := .venv/.installed
 SNAKEMAKE := .venv/bin/snakemake --cores $(CORES)
 
-.PHONY: help table1 smoke test test-cluster lint pins clean distclean
+.PHONY: help table1 all report smoke test test-cluster lint pins clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -31,8 +31,14 @@ table1: $(ENV) ## Regenerate Table 1 (CORES=all, CONFIG=config/config.yaml)
 	@$(SNAKEMAKE) $(if $(CONFIG),--configfile $(CONFIG)) -- $(RESULTS)/tables/table1.tex
 	@cat $(RESULTS)/tables/table1.md
 
-smoke: $(ENV) ## Run every rule once, on tiny data
-	@$(SNAKEMAKE) --configfile config/smoke.yaml -- results/smoke/tables/table1.tex
+all: $(ENV) ## Regenerate every table, every figure and the verdicts (CORES, CONFIG)
+	@$(SNAKEMAKE) $(if $(CONFIG),--configfile $(CONFIG)) -- all
+
+report: $(ENV) ## One HTML page of a finished run: tables, figures, claims, run times (CONFIG)
+	@$(SNAKEMAKE) $(if $(CONFIG),--configfile $(CONFIG)) --report $(RESULTS)/report.html -- all
+
+smoke: $(ENV) ## Run every rule, on tiny data
+	@$(SNAKEMAKE) --configfile config/smoke.yaml -- all
 
 test: $(ENV) ## Run the whole test suite, the smoke DAG included
 	@.venv/bin/pytest -q -n 2 --dist loadfile

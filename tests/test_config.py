@@ -100,10 +100,6 @@ def preset(path: Path) -> dict:
             "config: shapes.base: hidden 128 is not a multiple of heads 3",
         ),
         (
-            {"sizes": ["large"]},
-            "config: shapes.large is missing although sizes lists large",
-        ),
-        (
             {"data": {"source": "local"}},
             "config: data_folder is missing: name the folder, --config data_folder=DIR",
         ),
@@ -253,6 +249,13 @@ def test_an_override_concerns_its_variant_from_its_stage_on(stage):
     assert changed({"overrides": {model: {stage: {"rows": 7}}}}) == {(s, model) for s in later}
 
 
+def test_an_overridden_model_setting_concerns_all_trainings_of_its_variant():
+    model = "mux-bert-base-n2"
+    assert changed({"overrides": {model: {"model": {"dropout": 0.3}}}}) == {
+        (stage, model) for stage in STAGES
+    }
+
+
 def test_an_override_that_says_the_default_changes_nothing():
     rows = merged()["finetune"]["rows"]
     assert changed({"overrides": {"bert-base": {"finetune": {"rows": rows}}}}) == set()
@@ -280,12 +283,24 @@ def test_what_does_not_decide_an_outcome_repeats_no_training(change):
         {"max_length": 31},
         {"precision": "bf16"},
         {"model": {"dropout": 0.1}},
-        {"shapes": {"base": {"layers": 3}}},
     ],
     ids=str,
 )
 def test_what_concerns_every_training_repeats_every_training(change):
     assert changed(change) == set(recipes(validate(merged())))
+
+
+def test_a_shape_concerns_its_size_alone():
+    variants = validate(merged()).variants
+    of_base = {cell for cell in recipes(validate(merged())) if variants[cell[1]].size == "base"}
+    assert changed({"shapes": {"base": {"layers": 4}}}) == of_base
+
+
+def test_a_size_without_a_shape_is_named():
+    raw = merged()
+    del raw["shapes"]["large"]
+    with pytest.raises(configuration.ConfigError, match=r"shapes\.large is missing although sizes"):
+        validate(raw)
 
 
 def test_one_tasks_steps_concern_that_task_alone():
@@ -308,8 +323,8 @@ def test_a_raised_integer_repeats_its_stage_and_later_ones(monkeypatch):
 
 
 def test_throughput_is_measured_anew_only_for_what_it_depends_on():
-    before = validate(merged()).throughput_recipe()
+    before = validate(merged()).throughput_recipe("base")
     for change in ({"prime": {"steps": 7}}, {"composition_seeds": [7]}, {"results": "elsewhere"}):
-        assert validate(merged(change)).throughput_recipe() == before
+        assert validate(merged(change)).throughput_recipe("base") == before
     for change in ({"throughput": {"trials": 1}}, {"instances": [1, 2]}, {"precision": "bf16"}):
-        assert validate(merged(change)).throughput_recipe() != before
+        assert validate(merged(change)).throughput_recipe("base") != before

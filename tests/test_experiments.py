@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from muxplm import experiments
-from muxplm.experiments import FAMILIES, SIZES, TABLES, Axes, Paths, Table, Variant
+from muxplm.experiments import FAMILIES, SIZES, TABLES, Axes, Paths, Target, Variant
 from muxplm.tasks import TASKS
 
 ROOT = Path(__file__).parent.parent
@@ -139,7 +139,7 @@ def test_table_1_shows_extensions_that_the_config_asks_for():
 
 
 def test_a_table_lists_each_variant_once():
-    table = Table("", ("bert", "mux-bert"), changes=({}, {"multiplexer": "hadamard"}))
+    table = Target("", ("bert", "mux-bert"), changes=({}, {"multiplexer": "hadamard"}))
     shown = [v.name for v in table.variants(Axes(PAPER, ("base",), (1, 2), ()))]
     assert shown == ["bert-base", "mux-bert-base-n2"]
 
@@ -157,9 +157,11 @@ def test_paths_take_wildcards():
 def test_no_two_results_share_a_path():
     paths = Paths()
     stages = [paths.checkpoint(stage, "m") for stage in experiments.STAGES]
-    others = [paths.config, paths.tokenizer, paths.blocks, paths.throughput, paths.scores("m", "t")]
+    others = [paths.config, paths.tokenizer, paths.blocks, paths.scores("m", "t")]
     others += [paths.task_data("t"), paths.finetuned("m", "t", 1), paths.log("j")]
-    others += [paths.benchmark("j"), paths.table("t", "tex"), paths.figure("t", "pdf")]
+    others += [paths.throughput("s"), paths.ensembles("m", "t"), paths.compositions("m", "t")]
+    others += [paths.muxology("m"), paths.claims("md"), paths.benchmark("j")]
+    others += [paths.table("t", "tex"), paths.figure("t", "pdf")]
     assert len({*stages, *others}) == len(stages) + len(others)
     assert all(path.startswith("results/") for path in [*stages, *others])
     assert paths.scratch_folder("prime", "m", "r").startswith("scratch/")

@@ -23,8 +23,9 @@ pytestmark = pytest.mark.smoke
 
 ROOT = Path(__file__).parent.parent
 COPIED = ["Snakefile", "environment.yml", "workflow", "profiles", "config", "src"]
-# One task of each kind is enough to run every rule.
-FEW = {"tasks": ["sst2", "stsb", "ner"]}
+# One task of each kind, and the two that are ensembled, are enough for every rule; one size for every
+# target but Table 12, whose rows are all large.
+FEW = {"tasks": ["mnli", "qqp", "stsb", "ner"], "sizes": ["base"]}
 
 
 class Copy:
@@ -59,16 +60,27 @@ class Copy:
             text=True,
         )
 
-    def snakemake(self, *flags: str, change: dict | None = None) -> subprocess.CompletedProcess:
+    def snakemake(
+        self, *flags: str, change: dict | None = None, targets=("all",)
+    ) -> subprocess.CompletedProcess:
         files = [*self.configfiles, *([self.write("change.yaml", change)] if change else [])]
         command = [sys.executable, "-m", "snakemake", "--cores", "2", *flags]
-        return self.run(*command, "--configfile", *files, "--", "all")
+        return self.run(*command, "--configfile", *files, "--", *targets)
 
     def would_run(self, change: dict) -> set[tuple[str, str]]:
         """(stage, model or table) of the jobs that a changed config repeats or adds."""
         done = self.snakemake("--dry-run", change=change)
         assert done.returncode == 0, done.stdout
         return {(job.stage, job.model) for job in plan.parse(done.stdout)}
+
+    def reports_on(self, *models: str) -> set[tuple[str, str]]:
+        """The tables and figures with a row of one of the models, and the claims."""
+        axes, found = self.settings().axes, {("claims", "")}
+        for kind, targets in (("tables", experiments.TABLES), ("figures", experiments.FIGURES)):
+            for name, target in targets.items():
+                if target.is_selected(axes) and {v.name for v in target.variants(axes)} & {*models}:
+                    found.add((kind, name))
+        return found
 
     def settings(self, *more: str) -> configuration.Settings:
         files = [self.folder / name for name in (*self.configfiles, *more)]
@@ -101,8 +113,12 @@ def test_every_result_exists(copy):
         for task in settings.tasks:
             wanted += [paths.finetuned(name, task, seed) for seed in settings.training_seeds]
             wanted.append(paths.scores(name, task))
-    wanted += [paths.config, paths.throughput]
-    wanted += [paths.table("table1", suffix) for suffix in ("tex", "csv", "md")]
+    wanted += [paths.config, *map(paths.throughput, experiments.TIMED)]
+    wanted += [paths.claims(suffix) for suffix in ("md", "html", "csv")]
+    for kind, name in copy.reports_on(*settings.variants) - {("claims", "")}:
+        suffixes = ("tex", "csv", "md") if kind == "tables" else ("pdf", "png", "csv")
+        path = paths.table if kind == "tables" else paths.figure
+        wanted += [path(name, suffix) for suffix in suffixes]
     assert [path for path in wanted if not (copy.folder / path).is_file()] == []
     drafts = [path for path in copy.folder.rglob(".*.draft") if ".snakemake" not in path.parts]
     assert drafts == []
@@ -155,20 +171,34 @@ def stages_of(model: str, *stages: str) -> set[tuple[str, str]]:
 
 def test_one_variants_finetuning(copy):
     change = {"overrides": {"bert-base": {"finetune": {"learning_rate": 1.0e-4}}}}
-    expected = {*stages_of("bert-base", "finetune", "score"), ("tables", "table1")}
+    expected = stages_of("bert-base", "finetune", "score") | copy.reports_on("bert-base")
     assert copy.would_run(change) == expected
 
 
 def test_one_variants_priming(copy):
     model = "mux-bert-base-n2"
     change = {"overrides": {model: {"prime": {"learning_rate": 1.0e-4}}}}
-    expected = stages_of(model, "prime", "pretrain", "finetune", "score")
-    assert copy.would_run(change) == expected | {("tables", "table1")}
+    later = ("score", "ensembles", "compositions", "muxology")
+    expected = stages_of(model, "prime", "pretrain", "finetune", *later)
+    assert copy.would_run(change) == expected | copy.reports_on(model)
+
+
+def test_one_ablation(copy):
+    """Its own trainings, Tables 5 and 13, and what shows every variant; no other training."""
+    model = "mux-bert-base-n2-prefix"
+    assert model in copy.settings().variants
+    change = {"overrides": {model: {"pretrain": {"learning_rate": 1.0e-4}}}}
+    reports = {("tables", "table5"), ("tables", "table13"), ("figures", "training_curves")}
+    expected = stages_of(model, "pretrain", "finetune", "score") | reports | {("claims", "")}
+    assert copy.would_run(change) == expected
 
 
 def test_another_composition_seed(copy):
     scored = {("score", model) for model in copy.settings().variants}
-    assert copy.would_run({"composition_seeds": [1, 2, 3]}) == scored | {("tables", "table1")}
+    again = copy.would_run({"composition_seeds": [1, 2, 3]})
+    assert scored <= again
+    others = {"compositions", "ensembles", "tables", "figures", "claims"}
+    assert {stage for stage, _ in again - scored} == others
 
 
 def test_another_n_adds_its_variants_alone(copy):
@@ -176,7 +206,16 @@ def test_another_n_adds_its_variants_alone(copy):
     settings = copy.settings(copy.write("five.yaml", change))
     new = set(settings.variants) - set(copy.settings().variants)
     assert new
-    expected = {("throughput", ""), ("tables", "table1")}
+    expected = {("throughput", timed) for timed in experiments.TIMED}
+    expected |= copy.reports_on(*copy.settings().variants)  # all captions name the axes
+    by_target = {
+        "compositions": "composition",
+        "muxology": "muxology_entropy",
+        "ensembles": "table4",
+    }
+    for stage, target in by_target.items():
+        variants = experiments.targets()[target].variants(settings.axes)
+        expected |= {(stage, v.name) for v in variants if v.name in new}
     for model in new:
         expected |= stages_of(model, *settings.variants[model].stages, "finetune", "score")
     assert copy.would_run(change) == expected
@@ -186,11 +225,35 @@ def test_the_plan_names_the_trainings_that_a_change_repeats(copy, monkeypatch):
     monkeypatch.chdir(copy.folder)
     for name in ("PATH", "PYTHONPATH"):
         monkeypatch.setenv(name, copy.environment[name])
-    change = copy.write("change.yaml", {"overrides": {"bert-base": {"finetune": {"rows": 4}}}})
+    content = {"overrides": {"bert-base": {"finetune": {"rows": 4}}}}
+    again, change = len(copy.would_run(content)), copy.write("rows.yaml", content)
     text = " ".join(plan.plan([*copy.configfiles, change], ["all"], []).split())
     assert "repeat (results exist): bert-base/all (finetune: settings changed)" in text
-    assert f"Up to date: {len(copy.jobs) - 3} of {len(copy.jobs)} jobs" in text
-    assert "2 of 3 jobs as measured by an earlier run" in text
+    assert f"Up to date: {len(copy.jobs) - again} of {len(copy.jobs)} jobs" in text
+    assert f"1 of {again} jobs as measured by an earlier run" in text  # the scores
+
+
+# --- Extending it ------------------------------------------------------------------------------
+
+
+def test_the_page_on_extending_adds_a_row_to_the_ablation(copy):
+    page = (ROOT / "docs/extending.md").read_text()
+    blocks = dict(re.findall(r"```(\w+)\n(.*?)```", page, re.DOTALL))
+    file = copy.folder / "src/muxplm/models/multiplexers.py"
+    before = file.read_text()
+    file.write_text(f"{before}\n\n{blocks['python']}")
+    change, model = yaml.safe_load(blocks["yaml"]), "mux-bert-base-n2-sign"
+    try:
+        done = copy.snakemake(change=change, targets=[copy.settings().paths.table("table5", "tex")])
+    finally:
+        file.write_text(before)
+    assert done.returncode == 0, done.stdout[-3000:]
+    ran = {(job.stage, job.model) for job in plan.parse(done.stdout)}
+    assert ran == stages_of(model, "prime", "pretrain", "finetune", "score") | {
+        ("tables", "table5")
+    }
+    table = (copy.folder / copy.settings().paths.table("table5", "md")).read_text()
+    assert re.search(r"\| 2 +\| sign +\| RSA ", table)
 
 
 # --- Mistakes and crashes ----------------------------------------------------------------------
@@ -251,7 +314,7 @@ def test_a_damaged_checkpoint_fails_its_own_jobs_alone(copy):
     paths = copy.settings().paths
     weights = copy.folder / paths.checkpoint("pretrain", "bert-base")
     weights.write_bytes(weights.read_bytes()[:1000])
-    elsewhere = copy.folder / paths.scores("electra-base", "sst2")
+    elsewhere = copy.folder / paths.scores("electra-base", "qqp")
     elsewhere.unlink()
 
     done = copy.snakemake()
@@ -261,7 +324,7 @@ def test_a_damaged_checkpoint_fails_its_own_jobs_alone(copy):
     (line,) = [line for line in log.splitlines() if line.startswith("muxplm: ")]
     assert "pretrain/bert-base/model.safetensors cannot be loaded" in line
     assert "Traceback" not in log
-    folder = copy.folder / paths.finetuned("bert-base", "sst2", 1)
+    folder = copy.folder / paths.finetuned("bert-base", "qqp", 1)
     left = [
         path
         for path in folder.parents[2].rglob("*")

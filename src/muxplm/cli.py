@@ -18,6 +18,7 @@ Files = Annotated[
 ]
 Model = Annotated[str, typer.Argument(help="A variant, e.g. mux-bert-base-n2.")]
 Tasks = Annotated[str, typer.Option(help="Comma-separated; default: all in the config.")]
+Seeds = Annotated[str, typer.Option(help="Comma-separated; default: all in the config.")]
 
 
 @app.command()
@@ -64,13 +65,13 @@ def pretrain(model: Model, config: Files = ()):
 
 
 @app.command()
-def finetune(model: Model, tasks: Tasks = "", config: Files = ()):
-    """Fine-tune on tasks, once for each training seed of the config."""
+def finetune(model: Model, tasks: Tasks = "", seeds: Seeds = "", config: Files = ()):
+    """Fine-tune on tasks, once for each training seed."""
     from muxplm.training.stages import finetune
 
     settings = configuration.load(config)
     name = _known(model, settings.variants, "variant")
-    finetune(settings, name, _task_list(tasks, settings), settings.training_seeds)
+    finetune(settings, name, _task_list(tasks, settings), _seed_list(seeds, settings))
 
 
 @app.command()
@@ -84,11 +85,43 @@ def score(model: Model, tasks: Tasks = "", config: Files = ()):
 
 
 @app.command()
-def throughput(config: Files = ()):
-    """Measure all models in turn, in one process, on one batch."""
+def throughput(
+    timed: Annotated[str, typer.Argument(help="Which models: base or sizes.")], config: Files = ()
+):
+    """Measure a set of models in turn, in one process, on one batch."""
     from muxplm.evaluation.throughput import write_throughput
+    from muxplm.experiments import TIMED
 
-    write_throughput(configuration.load(config))
+    write_throughput(configuration.load(config), _known(timed, TIMED, "set of models"))
+
+
+@app.command()
+def ensemble(model: Model, tasks: Tasks = "", config: Files = ()):
+    """Score a multiplexed model that sees each instance k times, for k from 1 to N."""
+    from muxplm.evaluation.ensembling import write_ensembles
+
+    settings = configuration.load(config)
+    name = _known(model, settings.variants, "variant")
+    write_ensembles(settings, name, _task_list(tasks, settings))
+
+
+@app.command()
+def compose(model: Model, tasks: Tasks = "", config: Files = ()):
+    """Score a multiplexed model under each strategy of putting instances together."""
+    from muxplm.evaluation.composition import write_compositions
+
+    settings = configuration.load(config)
+    name = _known(model, settings.variants, "variant")
+    write_compositions(settings, name, _task_list(tasks, settings))
+
+
+@app.command()
+def muxology(model: Model, config: Files = ()):
+    """Mean absolute activation and attention entropy of every layer of a pre-trained model."""
+    from muxplm.evaluation.muxology import write_muxology
+
+    settings = configuration.load(config)
+    write_muxology(settings, _known(model, settings.variants, "variant"))
 
 
 @app.command()
@@ -97,6 +130,22 @@ def table(name: str, config: Files = ()):
     from muxplm.reporting.tables import build
 
     build(name, configuration.load(config))
+
+
+@app.command()
+def figure(name: str, config: Files = ()):
+    """Draw one figure as .pdf and .png, its data as .csv."""
+    from muxplm.reporting.figures import draw
+
+    draw(name, configuration.load(config))
+
+
+@app.command()
+def claims(config: Files = ()):
+    """Judge each of the paper's claims by what was measured."""
+    from muxplm.reporting.claims import write_claims
+
+    write_claims(configuration.load(config))
 
 
 @app.command()
@@ -141,6 +190,13 @@ def _known(name, known, what):
 def _task_list(tasks: str, settings):
     names = [task for task in tasks.split(",") if task] or settings.tasks
     return [_known(task, settings.tasks, "task") for task in names]
+
+
+def _seed_list(seeds: str, settings):
+    known = {str(seed): seed for seed in settings.training_seeds}
+    return [
+        known[_known(seed, known, "training seed")] for seed in seeds.split(",") if seed
+    ] or list(known.values())
 
 
 def main():

@@ -9,6 +9,7 @@ import difflib
 import hashlib
 import json
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -121,6 +122,19 @@ class Finetuning(Section):
     save_every: Positive = 1000
 
 
+class Ablation(Section):
+    """One's own row in the ablation tables: what differs from MUX-BERT."""
+
+    multiplexer: Annotated[str, Field(min_length=1)] | None = None
+    demultiplexer: Annotated[str, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _differs(self):
+        if not (self.multiplexer or self.demultiplexer):
+            raise ValueError("name a multiplexer, a demultiplexer or both")
+        return self
+
+
 class Throughput(Section):
     """Batches are `batch` instances of `length` tokens; a trial is `batches` of them per model."""
 
@@ -154,9 +168,10 @@ class Settings(Section):
     sizes: Annotated[list[SizeName], Field(min_length=1)]
     instances: Annotated[list[Positive], Field(min_length=1)]
     tasks: Annotated[list[TaskName], Field(min_length=1)]
+    ablations: list[Ablation] = []
     training_seeds: Annotated[list[int], Field(min_length=1)]
     composition_seeds: Annotated[list[int], Field(min_length=1)]
-    bundle: Literal["all", "task"]  # one fine-tuning job per model, or per model and task
+    bundle: Literal["all", "task", "cell"]  # a fine-tuning job per model, task, or task and seed
     precision: Literal["auto", "bf16", "fp32"]
     max_length: Annotated[int, Field(ge=3)]  # tokens: of the corpus's blocks and, unless
     # finetune.max_length says otherwise, of a task's rows, [CLS] and [SEP] included
@@ -167,11 +182,12 @@ class Settings(Section):
     prime: Training
     pretrain: Training
     finetune: Finetuning
-    overrides: dict[str, dict[Literal[experiments.STAGES], dict]] = {}
+    overrides: dict[str, dict[Literal[("model", *experiments.STAGES)], dict]] = {}
     throughput: Throughput
     resources: dict[
         Literal[
-            "task_data", "tokenizer", "blocks", *experiments.STAGES, "score", "throughput", "tables"
+            *("task_data", "tokenizer", "blocks", *experiments.STAGES, "score", "ensembles"),
+            *("compositions", "muxology", "throughput", "tables", "figures", "claims"),
         ],
         Resources,
     ]
@@ -201,9 +217,9 @@ class Settings(Section):
 
     @property
     def axes(self) -> Axes:
-        return Axes(
-            *(tuple(axis) for axis in (self.families, self.sizes, self.instances, self.tasks))
-        )
+        changes = tuple(ablation.model_dump(exclude_none=True) for ablation in self.ablations)
+        lists = (self.families, self.sizes, self.instances, self.tasks, changes)
+        return Axes(*map(tuple, lists))
 
     @property
     def paths(self) -> Paths:
@@ -215,13 +231,29 @@ class Settings(Section):
 
     @property
     def bundles(self) -> dict[str, list[str]]:
-        """Which tasks one fine-tuning job takes, by the bundle's name."""
+        """Which tasks one job takes that scores models, by the bundle's name."""
         return {"all": self.tasks} if self.bundle == "all" else {t: [t] for t in self.tasks}
+
+    @property
+    def finetunings(self) -> dict[str, tuple[list[str], list[int]]]:
+        """Which tasks and which training seeds one fine-tuning job takes, by the bundle's name."""
+        if self.bundle != "cell":
+            return {name: (tasks, self.training_seeds) for name, tasks in self.bundles.items()}
+        cells = product(self.tasks, self.training_seeds)
+        return {f"{task}_seed{seed}": ([task], [seed]) for task, seed in cells}
+
+    def model_of(self, name: str) -> Model:
+        """The model settings of one variant, overrides applied."""
+        return Model.model_validate(self._overridden("model", name))
+
+    def _overridden(self, section: str, name: str) -> dict:
+        changes = self.overrides.get(name, {}).get(section, {})
+        return merge(getattr(self, section).model_dump(), changes)
 
     def training(self, stage: str, model: str):
         """The settings of one stage for one variant: overrides applied, `steps` in total."""
         section = getattr(self, stage)
-        values = merge(section.model_dump(), self.overrides.get(model, {}).get(stage, {}))
+        values = self._overridden(stage, model)
         if more := values.pop("steps_per_instance", 0):
             values["steps"] += more * self.variants[model].n
         return type(section).model_validate(values)
@@ -245,7 +277,7 @@ class Settings(Section):
                 "losses": [family.objective, family.finetune_retrieval, variant.retrieval_rate],
                 "positions": max(self.max_length, self.task_length),
                 "shape": self.shapes[variant.size].model_dump(),
-                "model": self.model.model_dump(),
+                "model": self.model_of(model).model_dump(),
                 "training": training,
                 "tasks": list(task_names),
                 "seeds": list(seeds),
@@ -258,23 +290,39 @@ class Settings(Section):
     def resources_of(self, stage: str) -> Resources:
         return self.resources.get(stage, Resources())
 
-    def throughput_recipe(self) -> str:
+    def throughput_recipe(self, timed: str) -> str:
+        """The same of one set of models that are timed together, a key of experiments.TIMED."""
+        shapes = {
+            v.name: [self.shapes[v.size].model_dump(), self.model_of(v.name).model_dump()]
+            for v in experiments.TIMED[timed].variants(self.axes)
+        }
         return digest(
             {
                 "numerics": NUMERICS["throughput"],
                 "throughput": self.throughput.model_dump(),
-                "shapes": {size: self.shapes[size].model_dump() for size in self.sizes},
-                "model": self.model.model_dump(),
-                "axes": [self.families, self.sizes, self.instances],
+                "models": shapes,
                 "precision": self.precision,
                 "data": self.data_recipe(),
             }
         )
 
-    def table_recipe(self) -> str:
-        """All that a caption may quote."""
-        unquoted = {"results", "scratch", "resources", "plan", "data_folder"}
-        return digest(self.model_dump(exclude=unquoted))
+    def report_recipe(self, *names: str) -> str:
+        """All that the captions of these tables and figures may quote beside the results."""
+        targets = [experiments.targets()[name] for name in names]
+        chosen = {v.name: v for target in targets for v in target.variants(self.axes)}
+        models = {
+            name: [
+                self.shapes[variant.size].model_dump(),
+                self.model_of(name).model_dump(),
+                *(self.training(s, name).model_dump() for s in (*variant.stages, "finetune")),
+                name in self.overrides,
+            ]
+            for name, variant in chosen.items()
+        }
+        seeds = [self.training_seeds, self.composition_seeds]
+        axes = [self.families, self.sizes, self.instances, self.tasks]
+        lengths = [self.max_length, self.task_length]
+        return digest([models, seeds, axes, lengths, self.data.source])
 
     def data_recipe(self) -> str:
         return digest(
@@ -288,7 +336,10 @@ class Settings(Section):
 
 
 # Raised by hand when code changes what a stage computes; see tests/test_numerics.py.
-NUMERICS = {"data": 1, "prime": 1, "pretrain": 1, "finetune": 1, "score": 1, "throughput": 1}
+NUMERICS = {
+    **{"data": 1, "prime": 1, "pretrain": 1, "finetune": 1, "score": 1, "throughput": 1},
+    **{"ensembles": 1, "compositions": 1, "muxology": 1},
+}
 
 
 def digest(value) -> str:
@@ -314,7 +365,7 @@ def validate(raw: dict) -> Settings:
     try:
         return Settings.model_validate(raw)
     except ValidationError as error:
-        lines = dict.fromkeys(_explain(problem) for problem in error.errors())
+        lines = dict.fromkeys(explain(problem) for problem in error.errors())
         raise ConfigError("\n".join(f"config: {line}" for line in lines)) from None
 
 
@@ -346,9 +397,9 @@ def _check_overrides(settings: Settings, name: str, stages: dict):
             if key == "max_length":
                 raise ValueError(f"overrides.{name}.{stage}.{key}: all variants share one length")
         try:
-            settings.training(stage, name)
+            settings.model_of(name) if stage == "model" else settings.training(stage, name)
         except ValidationError as error:
-            raise ValueError(f"overrides.{name}.{stage}.{_explain(error.errors()[0])}") from None
+            raise ValueError(f"overrides.{name}.{stage}.{explain(error.errors()[0])}") from None
 
 
 def schema() -> dict:
@@ -358,13 +409,14 @@ def schema() -> dict:
     } | Settings.model_json_schema()
 
 
-def _explain(problem: dict) -> str:
+def explain(problem: dict, model: type[BaseModel] = Settings) -> str:
+    """One line for one of pydantic's errors about `model`: which key, and what to write instead."""
     # pydantic marks the tested branch of a union, or the key of a mapping, by extra path parts.
     place = [p for p in problem["loc"] if p not in ("[key]", "int", "float", "str", "none")]
     where = ".".join(str(part) for part in place)
     kind, given, context = problem["type"], problem["input"], problem.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"{where}: unknown key{nearest(place[-1], _keys_at(place[:-1]))}"
+        return f"{where}: unknown key{nearest(place[-1], _keys_at(place[:-1], model))}"
     if kind == "missing":
         return f"{where}: missing key"
     if kind == "literal_error":
@@ -377,10 +429,12 @@ def _explain(problem: dict) -> str:
     return f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {given!r}"
 
 
-def _keys_at(place) -> list[str]:
-    """The keys that the schema allows at a place of the config."""
-    node, definitions = Settings.model_json_schema(), Settings.model_json_schema()["$defs"]
+def _keys_at(place, model: type[BaseModel]) -> list[str]:
+    """The keys that the model's schema allows at a place of its content."""
+    node, definitions = model.model_json_schema(), model.model_json_schema()["$defs"]
     for part in place:
-        node = node.get("properties", {}).get(part) or node.get("additionalProperties") or {}
+        inner = node.get("properties", {}).get(part) or node.get("additionalProperties")
+        node = inner or node.get("items") or {}
+        node = next((kind for kind in node.get("anyOf", ()) if "$ref" in kind), node)
         node = definitions[node["$ref"].split("/")[-1]] if "$ref" in node else node
     return list(node.get("properties", {}))

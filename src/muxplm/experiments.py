@@ -7,7 +7,7 @@ path. It is plain Python and imports neither torch nor transformers, so the DAG 
 from dataclasses import dataclass, field
 from itertools import product
 
-from muxplm.tasks import GLUE, TOKEN
+from muxplm.tasks import GLUE, GLUE_AVERAGED, TOKEN
 
 SIZES = ("small", "base", "large")
 STAGES = ("prime", "pretrain", "finetune")
@@ -100,33 +100,37 @@ class Axes:
     sizes: tuple[str, ...]
     instances: tuple[int, ...]
     tasks: tuple[str, ...]
+    ablations: tuple[dict, ...] = ()  # one's own rows in the ablation tables
 
 
 @dataclass(frozen=True)
-class Table:
-    """What one table or figure is made of: variants = families x sizes x N x the changes listed."""
+class Target:
+    """What one table or figure is made of: variants = families x sizes x N x the changes listed.
+
+    `needs` names the kinds of results it reads, each a method of `Inputs`. `timed` is the set of
+    models, a key of TIMED, whose throughput was measured in one process.
+    """
 
     title: str
     families: tuple[str, ...]
     sizes: tuple[str, ...] = ("base",)
-    instances: tuple[int, ...] | None = (
-        None  # the N of multiplexed rows; None: all the config asks for
-    )
+    instances: tuple[int, ...] | None = None  # of the multiplexed rows; None: all the config has
     changes: tuple[dict, ...] = field(default=({},))  # Variant fields that differ from the default
     tasks: tuple[str, ...] = GLUE + TOKEN
-    throughput: bool = False
-    extensions: bool = (
-        False  # families from outside the paper may be shown, in a block of their own
-    )
+    needs: tuple[str, ...] = ("scores",)
+    timed: str = ""
+    extensions: bool = False  # families from outside the paper, in a block of their own
+    ablations: bool = False  # takes the config's own changes too
 
     def variants(self, axes: Axes) -> list[Variant]:
         """The rows' variants that `axes` selects, ordered by N and then by family, as in Table 1."""
         shown = [f for f in self.families if f in axes.families]
         if self.extensions:
             shown += [f for f in axes.families if FAMILIES[f].extension]
+        changes = self.changes + (axes.ablations if self.ablations else ())
         rows = []
         sizes = [s for s in SIZES if s in self.sizes and s in axes.sizes]
-        for size, n, family, change in product(sizes, axes.instances, shown, self.changes):
+        for size, n, family, change in product(sizes, axes.instances, shown, changes):
             recipe = FAMILIES[family]
             multiplexed_n = n > 1 and (self.instances is None or n in self.instances)
             if size in recipe.sizes and (multiplexed_n if recipe.multiplexed else n == 1):
@@ -136,57 +140,87 @@ class Table:
     def selected_tasks(self, axes: Axes) -> tuple[str, ...]:
         return tuple(task for task in self.tasks if task in axes.tasks)
 
+    def is_selected(self, axes: Axes) -> bool:
+        """Whether `axes` leave any of its rows and, if it is about tasks, any of those."""
+        return bool(self.variants(axes) and (self.selected_tasks(axes) or not self.tasks))
+
 
 _ALL = ("bert", "electra", "tmux", "mux-bert", "mux-electra")
 _BERTS = ("bert", "mux-bert")
 _PREFIX, _CONTEXTUAL = {"demultiplexer": "prefix"}, {"multiplexer": "contextual"}
 _RATES = ({}, *({"retrieval_rate": rate} for rate in (0.1, 0.2, 0.5)))
+_MULTIPLEXED = ("tmux", "mux-bert", "mux-electra")
 
 TABLES = {
-    "table1": Table("Scores and speed-up", _ALL, throughput=True, extensions=True),
-    "table2": Table(
+    "table1": Target("Scores and speed-up", _ALL, timed="base", extensions=True),
+    "table2": Target(
         "Against model compression",
         _BERTS,
         instances=(2, 5),
         tasks=("qnli", "qqp", "sst2"),
-        throughput=True,
+        timed="base",
     ),
-    "table3": Table(
-        "Model sizes", ("bert", "tmux", "mux-bert"), SIZES, instances=(2,), throughput=True
+    "table3": Target(
+        "Model sizes", ("bert", "tmux", "mux-bert"), SIZES, instances=(2,), timed="sizes"
     ),
-    "table4": Table("Ensembling", ("mux-bert", "mux-electra"), tasks=("mnli", "qqp")),
-    "table5": Table("Ablation", ("mux-bert",), changes=({}, _PREFIX, _CONTEXTUAL)),
-    "table6": Table("Composition seeds", ("mux-electra", "mux-bert"), tasks=GLUE),
-    "table7": Table("Pre-training hyper-parameters", ("mux-bert", "mux-electra"), SIZES, tasks=()),
-    "table8": Table("Fine-tuning hyper-parameters", (), tasks=()),
-    "table9": Table("GLUE by task: mean", _BERTS, SIZES, tasks=GLUE),
-    "table10": Table("GLUE by task: maximum", _BERTS, SIZES, tasks=GLUE),
-    "table11": Table("GLUE by task: MUX-ELECTRA", ("electra", "mux-electra"), tasks=GLUE),
-    "table12": Table("Retrieval rate", ("mux-bert",), ("large",), changes=_RATES, tasks=GLUE),
-    "table13": Table(
-        "Multiplexing strategies", ("mux-bert",), changes=({}, _PREFIX, _CONTEXTUAL), tasks=GLUE
+    "table4": Target(
+        "Ensembling", ("mux-bert", "mux-electra"), tasks=("mnli", "qqp"), needs=("ensembles",)
     ),
-    "table14": Table("GLUE by task: T-MUX", ("tmux",), SIZES, tasks=GLUE),
-    "tokens": Table("NER and POS", _ALL, SIZES, tasks=TOKEN),
+    "table5": Target("Ablation", ("mux-bert",), changes=({}, _PREFIX, _CONTEXTUAL), ablations=True),
+    "table6": Target("Composition seeds", ("mux-electra", "mux-bert"), tasks=GLUE_AVERAGED),
+    "table7": Target(
+        "Pre-training hyper-parameters", ("mux-bert", "mux-electra"), SIZES, tasks=(), needs=()
+    ),
+    "table8": Target("Fine-tuning hyper-parameters", _ALL, SIZES, tasks=(), needs=()),
+    "table9": Target("GLUE by task: mean", _BERTS, SIZES, tasks=GLUE),
+    "table10": Target("GLUE by task: maximum", _BERTS, SIZES, tasks=GLUE),
+    "table11": Target("GLUE by task: MUX-ELECTRA", ("electra", "mux-electra"), tasks=GLUE),
+    "table12": Target("Retrieval rate", ("mux-bert",), ("large",), changes=_RATES, tasks=GLUE),
+    "table13": Target(
+        "Multiplexing strategies",
+        ("mux-bert",),
+        changes=({}, _PREFIX, _CONTEXTUAL),
+        tasks=GLUE,
+        ablations=True,
+    ),
+    "table14": Target("GLUE by task: T-MUX", ("tmux",), SIZES, tasks=GLUE),
+    "tokens": Target("NER and POS", _ALL, SIZES, tasks=TOKEN),
+    # Beyond the paper.
+    "composition": Target("Composition strategies", _MULTIPLEXED, needs=("compositions",)),
+    "variance": Target("Where the spread comes from", _ALL, SIZES),
 }
 
 FIGURES = {
-    "pareto_glue": Table("Figure 4, top", _BERTS, SIZES, tasks=GLUE, throughput=True),
-    "pareto_token": Table("Figure 4, bottom", _BERTS, SIZES, tasks=TOKEN, throughput=True),
-    "muxology_activations": Table("Figure 5, top", _BERTS, SIZES, tasks=()),
-    "muxology_entropy": Table("Figure 5, bottom", _BERTS, SIZES, tasks=()),
-    "training_curves": Table("Training curves", _ALL, SIZES, tasks=()),
+    "pareto_glue": Target("Figure 4, top", _BERTS, SIZES, tasks=GLUE_AVERAGED, timed="sizes"),
+    "pareto_token": Target("Figure 4, bottom", _BERTS, SIZES, tasks=TOKEN, timed="sizes"),
+    "muxology_activations": Target("Figure 5, top", _BERTS, SIZES, tasks=(), needs=("muxologies",)),
+    "muxology_entropy": Target("Figure 5, bottom", _BERTS, SIZES, tasks=(), needs=("muxologies",)),
+    # Beyond the paper.
+    "training_curves": Target("Training curves", _ALL, SIZES, tasks=(), needs=("trainings",)),
+    "ensemble_tradeoff": Target(
+        "Partial ensembling",
+        ("mux-bert", "mux-electra"),
+        tasks=("mnli", "qqp"),
+        needs=("ensembles",),
+        timed="base",
+    ),
+}
+
+# Models whose throughput one process measures in turn, so that their ratios mean something.
+TIMED = {
+    "base": TABLES["table1"],
+    "sizes": Target("Model sizes", ("bert", "tmux", "mux-bert"), SIZES),
 }
 
 
-def targets() -> dict[str, Table]:
-    """Every table and figure of the paper by name."""
+def targets() -> dict[str, Target]:
+    """Every table and figure by name."""
     return TABLES | FIGURES
 
 
 def grid(axes: Axes) -> dict[str, Variant]:
     """All variants that some table or figure needs under `axes`, by name."""
-    found = [v for table in targets().values() for v in table.variants(axes)]
+    found = [v for target in targets().values() for v in target.variants(axes)]
     return {variant.name: variant for variant in found}
 
 
@@ -222,15 +256,26 @@ class Paths:
     def scores(self, model, task):
         return f"{self.results}/scores/{model}/{task}.json"
 
-    @property
-    def throughput(self):
-        return f"{self.results}/throughput/throughput.json"
+    def ensembles(self, model, task):
+        return f"{self.results}/ensembles/{model}/{task}.json"
+
+    def compositions(self, model, task):
+        return f"{self.results}/compositions/{model}/{task}.json"
+
+    def muxology(self, model):
+        return f"{self.results}/muxology/{model}.json"
+
+    def throughput(self, timed):
+        return f"{self.results}/throughput/{timed}.json"
 
     def table(self, name, suffix):
         return f"{self.results}/tables/{name}.{suffix}"
 
     def figure(self, name, suffix):
         return f"{self.results}/figures/{name}.{suffix}"
+
+    def claims(self, suffix):
+        return f"{self.results}/claims.{suffix}"
 
     def log(self, job):
         return f"{self.results}/logs/{job}.log"
@@ -241,3 +286,43 @@ class Paths:
     def scratch_folder(self, stage, model, recipe):
         """Where a training keeps checkpoints. The DAG does not declare it, so a killed job resumes."""
         return f"{self.scratch}/{stage}/{model}-{recipe}"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The files that a target reads, under one config; one method for each of `Target.needs`."""
+
+    target: Target
+    axes: Axes
+    paths: Paths
+
+    def files(self) -> list[str]:
+        found = [path for need in self.target.needs for path in getattr(self, need)()]
+        return found + ([self.paths.throughput(self.target.timed)] if self.target.timed else [])
+
+    def scores(self):
+        return self._cells(self.paths.scores)
+
+    def ensembles(self):
+        return self._cells(self.paths.ensembles)
+
+    def compositions(self):
+        return self._cells(self.paths.compositions)
+
+    def muxologies(self):
+        return [self.paths.muxology(variant.name) for variant in self._variants()]
+
+    def trainings(self):
+        """Of every variant that any target needs, ablations and extensions too."""
+        return [
+            self.paths.checkpoint(stage, name)
+            for name, variant in grid(self.axes).items()
+            for stage in variant.stages
+        ]
+
+    def _variants(self):
+        return self.target.variants(self.axes)
+
+    def _cells(self, path):
+        cells = product(self._variants(), self.target.selected_tasks(self.axes))
+        return [path(variant.name, task) for variant, task in cells]

@@ -30,6 +30,7 @@ WIDTH = 100
 FLOAT = 4  # bytes of a weight; checkpoints are float32
 WITH_OPTIMIZER = 3  # a training's checkpoint holds the weights and both of Adam's moments
 BACKWARD = 3  # a training step costs as much as three forward passes
+STRATEGIES = 4  # of composition
 ASSUMED_ROWS = 10_000  # of a validation split that is not there yet; MNLI's is about as large
 
 # Snakemake's reasons, in its words and in ours. The first that fits counts.
@@ -57,6 +58,10 @@ class Job:
     @property
     def model(self) -> str:
         return self.name.split("/")[0]
+
+    @property
+    def bundle(self) -> str:
+        return self.name.split("/")[1]
 
     @property
     def repeated(self) -> bool:
@@ -256,30 +261,42 @@ def job_flops(job: Job, settings: Settings) -> float:
         objective = "retrieval" if job.stage == "prime" else variant.recipe.objective
         forward = row_flops(variant, settings, objective, settings.max_length, training.mask_rate)
         return BACKWARD * forward * training.rows * training.accumulation * training.steps
-    if job.stage in ("finetune", "score"):
-        variant = settings.variants[job.model]
-        return sum(
-            _task_flops(job.stage, variant, task, settings) for task in _tasks(job, settings)
-        )
+    if job.stage == "finetune":
+        tasks, seeds = settings.finetunings[job.bundle]
+        return len(seeds) * sum(finetuning_flops(job.model, task, settings) for task in tasks)
+    if job.stage in ("score", "compositions", "ensembles"):
+        tasks = settings.bundles.get(job.bundle, [job.bundle])  # ensembles: always a task
+        return sum(scoring_flops(job.stage, job.model, task, settings) for task in tasks)
     if job.stage == "throughput":
         wanted = settings.throughput
         trials = 2 * wanted.trials * wanted.batches  # the whole batch, and the best micro-batch
         passes = trials + 3 * len(wanted.micro_batches)  # the search for the latter
-        variants = experiments.TABLES["table1"].variants(settings.axes)
+        variants = experiments.TIMED[job.name].variants(settings.axes)
         one = [row_flops(v, settings, "classification", wanted.length) / v.n for v in variants]
         return sum(one) * wanted.batch * passes
     return 0.0
 
 
-def _task_flops(stage: str, variant: Variant, task: str, settings: Settings) -> float:
-    training, seeds = settings.training("finetune", variant.name), len(settings.training_seeds)
-    forward = row_flops(variant, settings, TASKS[task].kind, settings.task_length)
-    if stage == "finetune":
-        rows = training.rows * training.accumulation * training.steps[task]
-        return BACKWARD * forward * rows * seeds
+def finetuning_flops(model: str, task: str, settings: Settings) -> float:
+    """One training on one task."""
+    training = settings.training("finetune", model)
+    rows = training.rows * training.accumulation * training.steps[task]
+    return BACKWARD * rows * _task_flops(model, task, settings)
+
+
+def scoring_flops(stage: str, model: str, task: str, settings: Settings) -> float:
+    """All passes over a task's validation rows: how many depends on what is asked."""
+    n = settings.variants[model].n
     # Nothing depends on the composition where each row goes alone.
-    compositions = len(settings.composition_seeds) if variant.n > 1 else 1
-    return forward * validation_rows(task, settings) / variant.n * seeds * compositions
+    compositions = len(settings.composition_seeds) if n > 1 else 1
+    passes = {"score": 1, "compositions": STRATEGIES, "ensembles": sum(range(1, n + 1))}[stage]
+    rows = validation_rows(task, settings) / n * len(settings.training_seeds)
+    return rows * compositions * passes * _task_flops(model, task, settings)
+
+
+def _task_flops(model: str, task: str, settings: Settings) -> float:
+    kind = TASKS[task].kind
+    return row_flops(settings.variants[model], settings, kind, settings.task_length)
 
 
 def validation_rows(task: str, settings: Settings) -> int:
@@ -330,15 +347,14 @@ def disk_use(job: Job, settings: Settings) -> tuple[int | None, int]:
         size = FLOAT * parameters(variant, settings, objective)
         return size, WITH_OPTIMIZER * size
     if job.stage == "finetune":
-        variant, seeds = settings.variants[job.model], len(settings.training_seeds)
-        kinds = [TASKS[task].kind for task in _tasks(job, settings)]
+        variant, (tasks, seeds) = settings.variants[job.model], settings.finetunings[job.bundle]
+        kinds = [TASKS[task].kind for task in tasks]
         sizes = [FLOAT * parameters(variant, settings, kind) for kind in kinds]
         # Finished models wait in scratch for the rest of their bundle.
-        return sum(sizes) * seeds, sum(sizes) * seeds + WITH_OPTIMIZER * max(sizes)
+        return sum(sizes) * len(seeds), sum(sizes) * len(seeds) + WITH_OPTIMIZER * max(sizes)
     if job.stage == "blocks":
-        binaries = [
-            Path(settings.paths.blocks).with_name(f"{s}.bin") for s in ("train", "validation")
-        ]
+        splits = ("train", "validation", "muxology")
+        binaries = [Path(settings.paths.blocks).with_name(f"{split}.bin") for split in splits]
         known = all(file.exists() for file in binaries)
         return (sum(file.stat().st_size for file in binaries) if known else None), 0
     return 0, 0
@@ -392,7 +408,7 @@ def layer_parameters(variant: Variant, shape) -> int:
 def demultiplexer_parameters(variant: Variant, settings: Settings) -> int:
     hidden = settings.shapes[variant.size].hidden
     return (
-        (settings.model.demultiplexer_layers + 1) * hidden * hidden
+        (settings.model_of(variant.name).demultiplexer_layers + 1) * hidden * hidden
     )  # the key's half, and the MLP
 
 
@@ -427,7 +443,8 @@ def _cells(models: int, task_names, settings: Settings) -> str:
 
 def _by_stage(costs: dict[Job, Cost]) -> dict[str, dict[Job, Cost]]:
     """In the order of the stages, not of the jobs."""
-    order = ["task_data", "tokenizer", "blocks", *STAGES, "score", "throughput", "tables"]
+    order = ["task_data", "tokenizer", "blocks", *STAGES, "score", "ensembles", "compositions"]
+    order += ["muxology", "throughput", "tables", "figures", "claims"]
     stages = sorted({job.stage for job in costs}, key=order.index)
     return {s: {job: c for job, c in costs.items() if job.stage == s} for s in stages}
 
@@ -456,10 +473,6 @@ def _row(stage: str, costs: dict[Job, Cost], settings: Settings) -> dict[str, st
 
 def _trainings(job: Job) -> int:
     return len(job.outputs) if job.stage in STAGES else 0
-
-
-def _tasks(job: Job, settings: Settings) -> list[str]:
-    return settings.bundles[job.name.split("/")[1]]
 
 
 def _limit(job: Job, settings: Settings) -> float:

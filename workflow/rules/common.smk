@@ -6,7 +6,6 @@ from snakemake.exceptions import WorkflowError
 
 from muxplm import config as configuration
 from muxplm import experiments, files, numerics
-from muxplm.reporting.tables import BUILDERS
 
 try:
     settings = configuration.validate(config)
@@ -21,7 +20,7 @@ ENVIRONMENT = str(Path("environment.yml").resolve())
 wildcard_constraints:
     model="|".join(variants),
     task="|".join(settings.tasks),
-    table="|".join(BUILDERS),
+    timed="|".join(experiments.TIMED),
 
 
 localrules:
@@ -29,9 +28,13 @@ localrules:
 
 
 def all_targets():
-    """Every table that can be built, and the scores of every variant that any table needs."""
-    scores = [paths.scores(model, task) for model in variants for task in settings.tasks]
-    return [paths.table(name, "tex") for name in BUILDERS] + scores
+    """Every table, every figure and the verdicts, as far as this config selects anything of them."""
+    axes = settings.axes
+    tables = [paths.table(k, "tex") for k, t in experiments.TABLES.items() if t.is_selected(axes)]
+    figures = [
+        paths.figure(k, "pdf") for k, t in experiments.FIGURES.items() if t.is_selected(axes)
+    ]
+    return [*tables, *figures, paths.claims("md")]
 
 
 def job(stage):
@@ -55,16 +58,26 @@ def recipe(stage, wildcards):
     return settings.recipe(stage, wildcards.model)
 
 
-def finetuning_recipe(tasks, wildcards):
-    return settings.recipe("finetune", wildcards.model, tasks, settings.training_seeds)
+def finetuning_recipe(tasks, seeds, wildcards):
+    return settings.recipe("finetune", wildcards.model, tasks, seeds)
 
 
-def table_scores(wildcards):
-    table = experiments.TABLES[wildcards.table]
-    tasks = table.selected_tasks(settings.axes)
-    models = [variant.name for variant in table.variants(settings.axes)]
-    return [paths.scores(model, task) for model in models for task in tasks]
+def finetuned(model, tasks, seeds=settings.training_seeds):
+    return [paths.finetuned(model, task, seed) for task in tasks for seed in seeds]
 
 
-def table_throughput(wildcards):
-    return [paths.throughput] if experiments.TABLES[wildcards.table].throughput else []
+def throughput_recipe(wildcards):
+    return settings.throughput_recipe(wildcards.timed)
+
+
+def report_recipe(wildcards):
+    return settings.report_recipe(wildcards.target)
+
+
+def inputs_of(name):
+    target = experiments.targets()[name]
+    return experiments.Inputs(target, settings.axes, paths).files()
+
+
+def target_inputs(wildcards):
+    return inputs_of(wildcards.target)

@@ -1,7 +1,7 @@
 # Priming, pre-training, fine-tuning.
 #
-# Fine-tuning is one rule per bundle of tasks (all of them, or one each: `bundle` in the config), since
-# on small models the start of a process costs more than a training.
+# Fine-tuning is one rule per bundle (all tasks, a task, or a task and a seed: `bundle` in the config),
+# since on small models the start of a process costs more than a training.
 
 
 rule prime:
@@ -49,7 +49,7 @@ rule pretrain:
         "muxplm pretrain {wildcards.model} --config {params.config} > {log} 2>&1"
 
 
-for bundle, tasks in settings.bundles.items():
+for bundle, (tasks, seeds) in settings.finetunings.items():
 
     rule:
         name:
@@ -59,11 +59,7 @@ for bundle, tasks in settings.bundles.items():
             tokenizer=paths.tokenizer,
             checkpoint=partial(starting_checkpoint, "finetune"),
         output:
-            [
-                paths.finetuned("{model}", task, seed)
-                for task in tasks
-                for seed in settings.training_seeds
-            ],
+            finetuned("{model}", tasks, seeds),
         log:
             paths.log(f"finetune/{{model}}/{bundle}"),
         benchmark:
@@ -75,8 +71,9 @@ for bundle, tasks in settings.bundles.items():
             **job("finetune"),
         params:
             config=paths.config,
-            recipe=partial(finetuning_recipe, tasks),
+            recipe=partial(finetuning_recipe, tasks, seeds),
             tasks=",".join(tasks),
+            seeds=",".join(map(str, seeds)),
         shell:
-            "muxplm finetune {wildcards.model} --tasks {params.tasks} --config {params.config}"
-            " > {log} 2>&1"
+            "muxplm finetune {wildcards.model} --tasks {params.tasks} --seeds {params.seeds}"
+            " --config {params.config} > {log} 2>&1"
