@@ -8,20 +8,18 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from random import Random
 
 import pandas as pd
 import pytest
-import yaml
+from fabricated import DEVICE, fabricate, settings_for, variants_of, write
 
-from muxplm import config, experiments, tasks
+from muxplm import experiments, tasks
 from muxplm.experiments import Variant
 from muxplm.files import DataError
 from muxplm.reporting import paper, tables
 from muxplm.reporting.scores import aggregate, headline, read_scores
 
 ROOT = Path(__file__).parent.parent
-DEVICE = r"a CPU_64 & 100% {busy} #1 \o/ ~ ^"
 AVERAGE = "GLUE-WNLI, COLA"
 SEVEN = ["MNLI", "QQP", "QNLI", "MRPC", "STSB", "RTE", "SST2"]
 
@@ -30,54 +28,6 @@ SEVEN = ["MNLI", "QQP", "QNLI", "MRPC", "STSB", "RTE", "SST2"]
 STDS_THAT_DISAGREE = {("MUX-BERT", 5): (0.4, 0.54)}
 # (table, row, average) -> printed, recomputed
 AVERAGES_THAT_DISAGREE = {}
-
-
-def settings_for(folder, **changes) -> config.Settings:
-    raw = yaml.safe_load((ROOT / config.DEFAULT).read_text())
-    return config.validate(config.merge(raw, {"results": str(folder), **changes}))
-
-
-def rows_of(settings) -> list[Variant]:
-    return experiments.TABLES["table1"].variants(settings.axes)
-
-
-def write(path, content):
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(json.dumps(content))
-
-
-def fabricate(settings):
-    """Scores and throughput that differ in every cell; composition changes nothing at N = 1."""
-    random = Random(0)
-    speed = {}
-    for variant in rows_of(settings):
-        for name in settings.tasks:
-            task = tasks.TASKS[name]
-            metrics = [task.metric, "token_f1" if task.kind == "tagging" else "pearson"]
-            runs = []
-            for training in settings.training_seeds:
-                level = random.uniform(0.4, 0.9)
-                for composition in settings.composition_seeds:
-                    score = level + (random.gauss(0, 0.01) if variant.n > 1 else 0)
-                    values = {metrics[0]: score, metrics[1]: score / 2}
-                    seeds = {"training_seed": training, "composition_seed": composition}
-                    runs.append({**seeds, "metrics": values})
-            content = {"model": variant.name, "task": name, "metric": task.metric, "rows": 400}
-            content |= {"majority": {task.metric: random.random()}, "scores": runs}
-            write(settings.paths.scores(variant.name, name), content)
-        rounds = [variant.n * random.uniform(0.8, 1.1) for _ in range(5)]
-        speed[variant.name] = {
-            "instances_per_second": [400 * ratio for ratio in rounds],
-            "speedup": {
-                "median": sorted(rounds)[2],
-                "low": min(rounds),
-                "high": max(rounds),
-                "rounds": rounds,
-            },
-            "best": {"micro_batch": 40, "instances_per_second": 812.5, "speedup": rounds[0] * 0.9},
-        }
-    run = {"device": DEVICE, "threads": 2, "precision": "bf16", "batch": 120, "length": 32}
-    write(settings.paths.throughput, {**run, "reference": "bert-base", "models": speed})
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +105,7 @@ def close(text, value):
 def test_every_score_in_the_csv_is_the_one_computed_by_hand(full):
     settings, folder = full
     table = tidy(folder)
-    for variant in rows_of(settings):
+    for variant in variants_of(settings, "table1"):
         wanted = {"GLUE": (tasks.GLUE_AVERAGED, None), "Token": (tasks.TOKEN, None)}
         for name in settings.tasks:
             other = "token_f1" if name in tasks.TOKEN else "pearson"
@@ -168,7 +118,9 @@ def test_every_score_in_the_csv_is_the_one_computed_by_hand(full):
 def test_throughput_in_the_csv(full):
     settings, folder = full
     table = tidy(folder)
-    for model, run in json.loads(Path(settings.paths.throughput).read_text())["models"].items():
+    for model, run in json.loads(Path(settings.paths.throughput("base")).read_text())[
+        "models"
+    ].items():
         speedup = table[model, "speedup"]
         assert close(speedup["measured"], run["speedup"]["median"])
         assert close(speedup["low"], min(run["speedup"]["rounds"]))
@@ -208,8 +160,8 @@ def expected_cells(settings, variant, speed) -> list[str]:
 
 def test_md_and_tex_print_these_numbers_and_the_papers_in_the_grids_order(full):
     settings, folder = full
-    speed = json.loads(Path(settings.paths.throughput).read_text())
-    variants = sorted(rows_of(settings), key=lambda variant: variant.recipe.extension)
+    speed = json.loads(Path(settings.paths.throughput("base")).read_text())
+    variants = sorted(variants_of(settings, "table1"), key=lambda variant: variant.recipe.extension)
     wanted = [expected_cells(settings, variant, speed) for variant in variants]
 
     lines = (folder / "table1.md").read_text().splitlines()
@@ -228,7 +180,7 @@ def test_md_and_tex_print_these_numbers_and_the_papers_in_the_grids_order(full):
 def test_paper_and_difference_in_the_csv(full):
     settings, folder = full
     table = tidy(folder)
-    for variant in rows_of(settings):
+    for variant in variants_of(settings, "table1"):
         reference = printed_paper().get((variant.recipe.label, str(variant.n)))
         for column, heading in (("GLUE", "GLUE/Mean (std)"), ("Token", "Token/Mean (std)")):
             row = table[variant.name, column]
@@ -251,7 +203,7 @@ def test_composition_changes_nothing_at_n_1(full):
         for (model, column), row in tidy(folder).items()
         if row["N"] == "1" and row["std"]
     ]
-    assert len(stds) == 3 * (2 + 2 * len(settings.tasks))
+    assert len(stds) == 3 * (3 + 2 * len(settings.tasks))
     assert set(stds) == {0.0}
 
 
@@ -377,17 +329,17 @@ def test_mistakes_are_named(tmp_path):
     with pytest.raises(DataError, match=f"(?s){path}.*snakemake --cores all {path}"):
         tables.build("table1", settings)
     fabricate(settings)
-    Path(settings.paths.throughput).unlink()
-    with pytest.raises(DataError, match=r"snakemake --cores all .*throughput\.json"):
+    Path(settings.paths.throughput("base")).unlink()
+    with pytest.raises(DataError, match=r"snakemake --cores all .*throughput/base\.json"):
         tables.build("table1", settings)
-    write(settings.paths.throughput, {"models": {}})
+    write(settings.paths.throughput("base"), {"models": {}})
     with pytest.raises(DataError, match="no bert-base"):
         tables.build("table1", settings)
     seeds = settings_for(tmp_path, families=["bert"], tasks=["rte"], training_seeds=[1, 2, 3])
     with pytest.raises(DataError, match=r"lacks .*\[\(3, 1\), "):
         tables.build("table1", seeds)
     shape = {"small": settings.shapes["base"].model_dump()}
-    with pytest.raises(DataError, match="must list base"):
+    with pytest.raises(DataError, match=r"table1 has no rows .*; base;"):
         tables.build("table1", settings_for(tmp_path, sizes=["small"], shapes=shape))
 
 
@@ -426,13 +378,19 @@ def test_how_many_numbers_each_table_has():
 
 
 def test_look_ups():
-    assert paper.table1_cell(Variant("mux-bert", n=2), "GLUE/Mean (std)") == (82.5, 0.6)
-    assert paper.table1_cell(Variant("electra"), "speedup")[0] == 1.0
-    assert paper.table1_cell(Variant("mux-bert", "small", 2), "speedup") is None
-    assert paper.table1_cell(Variant("mux-bert", n=2, demultiplexer="prefix"), "speedup") is None
-    assert paper.table1_cell(Variant("mux-modernbert", n=2), "speedup") is None
-    assert paper.task_cell(Variant("mux-bert", "large", 5), "sst2") == (88.65, 0.7)
-    assert paper.task_cell(Variant("mux-bert", n=2), "pos") is None
+    assert paper.mean_cell("table1", Variant("mux-bert", n=2), "GLUE") == (82.5, 0.6)
+    assert paper.max_cell("table1", Variant("mux-bert", n=2), "GLUE")[0] == 83.4
+    assert paper.mean_cell("table1", Variant("electra"), "speedup")[0] == 1.0
+    assert paper.mean_cell("table1", Variant("mux-bert", "small", 2), "speedup") is None
+    prefix = Variant("mux-bert", n=2, demultiplexer="prefix")
+    assert paper.mean_cell("table1", prefix, "speedup") is None
+    assert paper.mean_cell("table1", Variant("mux-modernbert", n=2), "speedup") is None
+    assert paper.mean_cell("table5", prefix, "GLUE")[0] == 83.2
+    assert paper.mean_cell("table13", prefix, "cola") == (53.74, 1.0)
+    assert paper.cell_anywhere(Variant("mux-bert", "large", 5), "sst2") == (88.65, 0.7)
+    assert paper.cell_anywhere(Variant("mux-bert", "small", 2), "Token")[0] == 93.3
+    assert paper.cell_anywhere(Variant("mux-bert", n=2), "pos") is None
+    assert paper.cell_anywhere(prefix, "sst2") is None
 
 
 def by_task(number: int) -> pd.DataFrame:

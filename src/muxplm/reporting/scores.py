@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from muxplm.config import Settings
@@ -14,11 +15,14 @@ from muxplm.tasks import TASKS
 COLUMNS = ["model", "task", "metric", "training_seed", "composition_seed", "value", "majority"]
 
 
-def read_result(path) -> dict:
-    """The JSON that a step of the DAG wrote; DataError tells how to make it if it is not there."""
+def read_result(path, target=None) -> dict:
+    """The JSON that a step of the DAG wrote; DataError tells how to make it if it is not there.
+
+    target: the file to ask Snakemake for, where the DAG does not declare `path` itself.
+    """
     if not Path(path).exists():
         raise DataError(
-            f"{path} is missing: make it with `snakemake --cores all {path}` "
+            f"{path} is missing: make it with `snakemake --cores all {target or path}` "
             "and the same --configfile"
         )
     return read_json(path)
@@ -77,35 +81,39 @@ def aggregate(scores: pd.DataFrame) -> dict:
       over composition seeds, averaged over tasks.
     * `max`: of one task over all (training seed, composition seed), averaged over tasks. The paper
       has one training seed.
-    * `average_std`, `average_std_training`, `average_max`: the same of the average over tasks
-      rather than of each task. Luck cancels out between tasks, so these are smaller.
+    * `best`, `worst`: the highest and the lowest of one task over composition seeds, averaged over
+      training seeds, then over tasks.
+    * `average_std`, `average_max` and so on: the same of the average over tasks rather than of each
+      task. Luck cancels out between tasks, so these spreads are smaller.
     * `majority`: mean over tasks. `n`: how many (training seed, composition seed) there are.
 
     That `std` and `max` are taken per task, and ddof, follow from the paper's numbers: see
     docs/paper-inconsistencies.md. Everything is NaN, and n 0, if `scores` is empty; an undefined
     score (NaN) makes `mean` and the maxima NaN rather than being left out.
     """
-    seeds = ["training_seed", "composition_seed"]
-    runs = scores.pivot(index=seeds, columns="task", values="value")
-    by_task = _spread(runs).mean(skipna=False)
-    average = runs.mean(axis="columns", skipna=False)
-    of_average = _spread(average.to_frame("average")).loc["average"]
+    axes = [pd.factorize(scores[name]) for name in ("training_seed", "composition_seed", "task")]
+    runs = np.full([max(1, len(levels)) for _, levels in axes], np.nan)  # (T, C, tasks)
+    runs[tuple(codes for codes, _ in axes)] = scores["value"]
+    average = runs.mean(axis=2)  # (T, C, tasks) -> (T, C)
+    of_average = _spread(average[:, :, None])
     return {
-        "mean": average.mean(skipna=False),
-        **by_task,
-        **of_average.add_prefix("average_"),
+        "mean": average.mean(),
+        **_spread(runs),
+        **{f"average_{name}": value for name, value in of_average.items()},
         "majority": scores.groupby("task")["majority"].first().mean(skipna=False),
-        "n": len(runs),
+        "n": len(scores) // max(1, len(axes[2][1])),
     }
 
 
-def _spread(runs: pd.DataFrame) -> pd.DataFrame:
-    """The spreads of each column of `runs`; its index is (training seed, composition seed)."""
-    by_training = runs.groupby(level="training_seed")
-    return pd.DataFrame(
-        {
-            "std": by_training.std(ddof=0).mean(),
-            "std_training": by_training.mean().std(ddof=1),
-            "max": runs.max(skipna=False),
-        }
-    )
+def _spread(runs: np.ndarray) -> dict[str, float]:
+    """The spreads of each task in `runs` (T, C, tasks), averaged over tasks."""
+    of_training = runs.mean(axis=1)  # (T, C, tasks) -> (T, tasks)
+    lonely = len(runs) < 2  # no spread over a single training seed
+    return {
+        # Less its first value: equal scores have a std of exactly 0.
+        "std": (runs - runs[:, :1]).std(axis=1).mean(),
+        "std_training": np.nan if lonely else of_training.std(axis=0, ddof=1).mean(),
+        "max": runs.max(axis=(0, 1)).mean(),
+        "best": runs.max(axis=1).mean(),
+        "worst": runs.min(axis=1).mean(),
+    }

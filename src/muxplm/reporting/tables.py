@@ -1,70 +1,244 @@
-"""Tables as .tex, .csv and .md: what was measured, and the paper's number beside it."""
+"""Tables as .tex, .csv and .md: what was measured, and the paper's number beside it or below it.
 
+A table is a `Design`: which rows of the tidy table it is made of and how they are shown.
+"""
+
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from statistics import median
+from functools import partial
 
+import numpy as np
 import pandas as pd
 
 from muxplm import experiments, tasks
 from muxplm.config import Settings, nearest
-from muxplm.experiments import Variant
+from muxplm.experiments import FAMILIES, SIZES, Axes
 from muxplm.files import DataError, write_text
-from muxplm.reporting import paper
-from muxplm.reporting.scores import aggregate, headline, read_result, read_scores
+from muxplm.reporting import analyses, captions, hyperparameters, paper
+from muxplm.reporting.cells import Sources, averages, single_tasks, throughputs, tidy
+from muxplm.reporting.layout import (
+    OURS,
+    PAPER,
+    Column,
+    Layout,
+    best_printed,
+    best_within_std,
+    embolden,
+    latex,
+    markdown,
+    nothing,
+    number,
+)
 
 EXTENSION = "Extension (not in the paper)"
-
-# The tidy .csv: one row per model and column. Scores in 0..100; `low` and `high` bound the rounds.
-TIDY = [
-    *("model", "N", "column", "measured", "std", "std_training", "max"),
-    *("average_std", "average_std_training", "average_max", "low", "high", "majority", "n"),
-    *("paper", "paper_std", "paper_max", "difference"),
-]
-
-# What Table 1 shows: under which heading, whose number: the row of the tidy table, the value's
-# column, the columns of its spread.
-TABLE1 = {
-    ("GLUE mean", "ours"): ("GLUE", "measured", ["std"]),
-    ("GLUE mean", "paper"): ("GLUE", "paper", ["paper_std"]),
-    ("GLUE max", "ours"): ("GLUE", "max", []),
-    ("GLUE max", "paper"): ("GLUE", "paper_max", []),
-    ("Token mean", "ours"): ("Token", "measured", ["std"]),
-    ("Token mean", "paper"): ("Token", "paper", ["paper_std"]),
-    ("Token max", "ours"): ("Token", "max", []),
-    ("Token max", "paper"): ("Token", "paper_max", []),
-    ("Speed-up", "ours"): ("speedup", "measured", ["low", "high"]),
-    ("Speed-up", "paper"): ("speedup", "paper", []),
+LITERATURE = "Cited by the paper from the literature (not measured here)"
+OTHER_VERSION = "From the paper's other version (not measured here)"
+NAMES = {
+    "Model": lambda v: v.recipe.label,
+    "Size": lambda v: v.size.upper(),
+    "N": lambda v: str(v.n),
+    "Rate": lambda v: f"{v.retrieval_rate:g}",
+    "Mux": lambda v: {"hadamard": "non-contextual"}.get(v.multiplexer, v.multiplexer),
+    "Demux": lambda v: {"rsa": "RSA"}.get(v.demultiplexer, v.demultiplexer),
+    "Strategy": paper.strategy,
+}
+BLOCKS = {
+    "its N": lambda v: v.n,
+    "its size": lambda v: v.size,
+    "the table": lambda v: "",
 }
 
 
 @dataclass(frozen=True)
-class Number:
-    """A number as printed, with its spread: a std, or the lowest and the highest."""
+class Design:
+    """How a table looks. `names` and `block` are keys of NAMES and BLOCKS.
 
-    value: str
-    spread: tuple[str, ...] = ()
-
-    def __str__(self):
-        return f"{self.value} ({'–'.join(self.spread)})" if self.spread else self.value
-
-    def latex(self) -> str:
-        # Indices take half the width of brackets; only so do twelve columns fit a page.
-        if len(self.spread) == 2:
-            return "{0}$^{{{2}}}_{{{1}}}$".format(self.value, *self.spread)
-        return self.value + "".join(f"\\textsubscript{{{std}}}" for std in self.spread)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A table ready to print: `cells` and `bold` have the same shape, one row per variant.
-
-    Cells are text or `Number`. Extensions come last.
+    `below` puts the paper's numbers into a row of their own under ours, for tables that are as wide
+    as the page without them.
     """
 
-    caption: str
-    variants: list[Variant]
-    cells: pd.DataFrame
-    bold: pd.DataFrame
+    rows: tuple[Callable, ...]
+    names: tuple[str, ...]
+    columns: Callable[[Sources], list[Column]]
+    notes: Callable[[Sources], list[str]]
+    block: str = "its N"
+    bold: Callable = best_printed
+    below: bool = False
+    literature: bool = False
+
+
+# --- What the columns are ----------------------------------------------------------------------
+
+_GLUE, _TOKEN = Column("GLUE", "GLUE"), Column("Token", "Token")
+_SPEED = Column("Speed-up", "speedup", spread=("low", "high"), paper_spread=())
+
+
+def _maximum(column: Column) -> Column:
+    return Column(
+        f"{column.heading} max", column.column, "max", (), paper="paper_max", paper_spread=()
+    )
+
+
+def _titled(sources: Sources, **changes) -> list[Column]:
+    return [Column(tasks.TASKS[task].title, task, **changes) for task in sources.tasks]
+
+
+def _columns1(sources: Sources) -> list[Column]:
+    pairs = [(Column(f"{c.heading} mean", c.column), _maximum(c)) for c in (_GLUE, _TOKEN)]
+    return [*(column for pair in pairs for column in pair), _SPEED]
+
+
+def _glue_columns(sources: Sources, **changes) -> list[Column]:
+    more = [Column("all nine", "GLUE-all", **changes), Column("GLUE", "GLUE", **changes)]
+    return [*_titled(sources, **changes), *more]
+
+
+def _token_columns(sources: Sources) -> list[Column]:
+    per_task = [
+        Column(f"{tasks.TASKS[task].title}{suffix}", f"{task}{metric}", paper=None)
+        for task in sources.tasks
+        for suffix, metric in (("", ""), (" by token", "/token_f1"))
+    ]
+    return [*per_task, _TOKEN]
+
+
+_TICKETS = [
+    *(
+        Column(heading, column, spread=(), paper_spread=())
+        for heading, column in (("Best", "best"), ("Worst", "worst"), ("Δ", "range"))
+    ),
+    Column("Δ of the average", "range/average", spread=(), paper=None),
+]
+
+
+# --- What the captions say ---------------------------------------------------------------------
+
+
+def _notes(sources: Sources, groups=(), maxima=False, means=True) -> list[str]:
+    settings = sources.settings
+    names = {"GLUE": tasks.GLUE_AVERAGED, "Token": tasks.TOKEN}
+    parts = [captions.averaged(group, names[group], sources.tasks) for group in groups]
+    parts += [captions.stds(settings, over_tasks=bool(groups))] if means else []
+    parts += [captions.maxima(settings, over_tasks=bool(groups))] if maxima else []
+    return [*parts, *([captions.speed(sources)] if sources.target.timed else [])]
+
+
+_AVERAGED = partial(_notes, groups=("GLUE", "Token"))
+
+
+def _glue_notes(sources: Sources, **what) -> list[str]:
+    metrics = "Spearman's rank correlation for STS-B, Matthews' for CoLA, else accuracy."
+    return [metrics, *_notes(sources, ("GLUE",), **what)]
+
+
+def _token_notes(sources: Sources) -> list[str]:
+    return [
+        "Entity-level F1 of seqeval for both tasks, which is what the paper averages; for POS tags it "
+        "merges neighbours, so the F1 by token stands beside it.",
+        *_notes(sources, ("Token",)),
+    ]
+
+
+def _ticket_notes(sources: Sources) -> list[str]:
+    return [
+        captions.averaged("GLUE", tasks.GLUE_AVERAGED, sources.tasks),
+        "Best and worst: of each task over composition seeds, averaged over training seeds and "
+        "tasks, as the paper's are; so no single seed need be the best on every task. Δ of the "
+        "average: between the best and the worst seed of GLUE as a whole.",
+    ]
+
+
+def _literature_notes(sources: Sources) -> list[str]:
+    return [
+        "Ours: median speed-up and mean score of what was measured here. "
+        "The rows of other methods are not measured: they are figures that the paper cites.",
+        *_notes(sources),
+    ]
+
+
+# --- The tables --------------------------------------------------------------------------------
+
+_SCORES = (averages, single_tasks)
+_BY_SIZE = {"names": ("Model", "Size", "N"), "block": "its size", "below": True}
+_BY_TASK = {"rows": _SCORES, "columns": _glue_columns, "notes": _glue_notes}
+_WITHIN = {"bold": best_within_std}
+
+DESIGNS = {
+    "table1": Design(
+        (*_SCORES, throughputs), ("Model", "N"), _columns1, partial(_AVERAGED, maxima=True)
+    ),
+    "table2": Design(
+        (single_tasks, throughputs),
+        ("Model", "N"),
+        lambda s: [_SPEED, *_titled(s)],
+        _literature_notes,
+        block="the table",
+        literature=True,
+    ),
+    "table3": Design(
+        (*_SCORES, throughputs),
+        ("Size", "Model", "N"),
+        lambda s: [_GLUE, _TOKEN, _SPEED],
+        _AVERAGED,
+        block="its size",
+    ),
+    "table4": Design(
+        (analyses.ensembles,),
+        ("Model", "N"),
+        lambda s: [
+            Column(tasks.TASKS[task].title, f"{task}/{column}", paper_spread=(), lower=lower)
+            for task in s.tasks
+            for lower, column in (("alone", "alone"), ("ensemble", "ensemble"), ("Δ", "gain"))
+        ],
+        lambda s: [
+            "Ensemble: each instance N times in the batch, which is permuted; the class logits of its "
+            "N copies are averaged.",
+            captions.stds(s.settings, over_tasks=False),
+        ],
+        bold=nothing,
+        below=True,
+    ),
+    "table5": Design(
+        _SCORES, ("N", "Mux", "Demux"), lambda s: [_GLUE, _TOKEN], _AVERAGED, bold=best_printed
+    ),
+    "table6": Design(
+        (analyses.tickets,),
+        ("Model", "N"),
+        lambda s: _TICKETS,
+        _ticket_notes,
+        bold=nothing,
+    ),
+    "table9": Design(**_BY_TASK, **_BY_SIZE, **_WITHIN),
+    "table10": Design(
+        rows=_SCORES,
+        columns=partial(_glue_columns, field="max", spread=(), paper="paper_max", paper_spread=()),
+        notes=partial(_glue_notes, maxima=True, means=False),
+        **_BY_SIZE,
+    ),
+    "table11": Design(**_BY_TASK, **_WITHIN, names=("Model", "N"), block="the table", below=True),
+    "table12": Design(**_BY_TASK, **_WITHIN, names=("N", "Rate"), below=True),
+    "table13": Design(**_BY_TASK, **_WITHIN, names=("N", "Strategy"), below=True),
+    "table14": Design(**_BY_TASK, **_WITHIN, **_BY_SIZE),
+    "tokens": Design(
+        _SCORES, ("Model", "Size", "N"), _token_columns, _token_notes, block="its size"
+    ),
+    "composition": Design(
+        (analyses.compositions,),
+        ("Model", "N"),
+        lambda s: analyses.COMPOSITION_COLUMNS,
+        analyses.composition_notes,
+        bold=nothing,
+    ),
+    "variance": Design(
+        (analyses.variances,),
+        ("Model", "Size", "N"),
+        lambda s: analyses.VARIANCE_COLUMNS,
+        analyses.variance_notes,
+        block="its size",
+        bold=nothing,
+    ),
+}
+TEXT_TABLES = {"table7": hyperparameters.pretraining, "table8": hyperparameters.finetuning}
 
 
 def build(name: str, settings: Settings):
@@ -72,265 +246,128 @@ def build(name: str, settings: Settings):
 
     DataError if an input is missing or the config selects none of the table's rows.
     """
-    if name not in BUILDERS:
-        raise ValueError(f"no builder for table {name!r}{nearest(name, BUILDERS)}")
-    for suffix, content in BUILDERS[name](settings).items():
+    known = DESIGNS | TEXT_TABLES
+    if name not in known:
+        raise ValueError(f"no builder for table {name!r}{nearest(name, known)}")
+    sources = Sources(name, experiments.TABLES[name], settings)
+    if not sources.variants:
+        raise DataError(
+            f"{name} has no rows under this config: families, sizes and instances must list some of "
+            f"{', '.join(sources.target.families)}; {', '.join(sources.target.sizes)}; an N that "
+            "they take (1 for bert and electra, more for the multiplexed)"
+        )
+    table, layout = TEXT_TABLES[name](sources) if name in TEXT_TABLES else _designed(sources)
+    for suffix, content in {
+        "tex": latex(layout, label=f"tab:{name}"),
+        "csv": table.to_csv(index=False, float_format="%.6g"),
+        "md": markdown(layout),
+    }.items():
         write_text(settings.paths.table(name, suffix), content)
 
 
-def table1(settings: Settings) -> dict[str, str]:
-    """Table 1 by file suffix."""
-    table = experiments.TABLES["table1"]
-    # Sorting is stable: within the paper's rows and within the extensions the order stays.
-    variants = sorted(table.variants(settings.axes), key=lambda variant: variant.recipe.extension)
-    if not variants:
-        raise DataError(
-            "table1 has no rows under this config: sizes must list base, and instances an N that "
-            "one of its families takes (1 for bert and electra, more for the multiplexed)"
-        )
-    selected = table.selected_tasks(settings.axes)
-    scores = read_scores(settings, variants, selected)
-    throughput = read_result(settings.paths.throughput)
-
-    tidy = pd.DataFrame(
-        [
-            row
-            for variant in variants
-            for row in (
-                *_score_rows(variant, scores[scores["model"] == variant.name], selected),
-                *_throughput_rows(variant, throughput, settings.paths.throughput),
-            )
-        ],
-        columns=TIDY,
-    )
-    layout = _lay_out(tidy, variants, TABLE1, _caption1(settings, selected, throughput))
-    return {
-        "tex": latex(layout, label="tab:table1"),
-        "csv": tidy.to_csv(index=False, float_format="%.6g"),
-        "md": markdown(layout),
-    }
-
-
-BUILDERS = {"table1": table1}
-
-
-def _score_rows(variant: Variant, scores: pd.DataFrame, selected: tuple[str, ...]):
-    own = headline(scores)
-    for group, names in (("GLUE", tasks.GLUE_AVERAGED), ("Token", tasks.TOKEN)):
-        yield _row(
-            variant,
-            group,
-            aggregate(own[own["task"].isin(names)]),
-            paper.table1_cell(variant, f"{group}/Mean (std)"),
-            paper.table1_cell(variant, f"{group}/Max"),
-        )
-    for task in selected:
-        of_task = scores[scores["task"] == task]
-        for metric, rows in of_task.groupby("metric", sort=False):
-            if metric == tasks.TASKS[task].metric:
-                yield _row(variant, task, aggregate(rows), paper.task_cell(variant, task))
-            else:
-                yield _row(variant, f"{task}/{metric}", aggregate(rows))
-
-
-def _throughput_rows(variant: Variant, throughput: dict, path: str):
-    """Speed-ups are multiples of the reference; throughput is in instances per second."""
-    if variant.name not in throughput["models"]:
-        raise DataError(f"{path} has no {variant.name}: delete it and run again")
-    measured = throughput["models"][variant.name]
-    speedup, best, trials = measured["speedup"], measured["best"], measured["instances_per_second"]
-    spread = {"low": speedup["low"], "high": speedup["high"], "n": len(speedup["rounds"])}
-    yield _row(
-        variant,
-        "speedup",
-        {"mean": speedup["median"], **spread},
-        paper.table1_cell(variant, "speedup"),
-    )
-    spread = {"low": min(trials), "high": max(trials), "n": len(trials)}
-    yield _row(variant, "throughput", {"mean": median(trials), **spread})
-    # Each model at the micro-batch that suits it: a baseline starved of cache flatters the others.
-    yield _row(variant, "best/speedup", {"mean": best["speedup"], "n": 1})
-    yield _row(variant, "best/throughput", {"mean": best["instances_per_second"], "n": 1})
-    yield _row(variant, "best/micro_batch", {"mean": best["micro_batch"], "n": 1})
-
-
-def _row(variant: Variant, column: str, measured: dict, mean=None, maximum=None) -> dict:
-    """A row of the tidy table. `mean` and `maximum` are the paper's (value, std), None if none."""
-    value, std = mean or (float("nan"), float("nan"))
-    return {
-        "model": variant.name,
-        "N": variant.n,
-        "column": column,
-        "measured": measured["mean"],
-        **measured,
-        "paper": value,
-        "paper_std": std,
-        "paper_max": maximum[0] if maximum else float("nan"),
-        "difference": measured["mean"] - value,
-    }
-
-
-def _lay_out(tidy: pd.DataFrame, variants: list[Variant], shown: dict, caption: str) -> Layout:
-    """`shown` says what stands in each column, as in TABLE1."""
-    by_cell = tidy.set_index(["model", "column"])
-    cells = pd.DataFrame({("", "Model"): [variant.recipe.label for variant in variants]})
-    cells[("", "N")] = [str(variant.n) for variant in variants]
-    bold = pd.DataFrame(False, index=cells.index, columns=cells.columns)
-    block = pd.Series([(variant.recipe.extension, variant.n) for variant in variants])
-    for heading, (column, value, spread) in shown.items():
-        rows = [by_cell.loc[(variant.name, column)] for variant in variants]
-        cells[heading] = [_number(row[value], row[spread]) for row in rows]
-        # The paper's habit: what prints alike is equally good, and if all is alike nothing is bold.
-        printed = pd.Series([row[value] for row in rows], dtype=float).round(1)
-        best, worst = (printed.groupby(block).transform(which) for which in ("max", "min"))
-        bold[heading] = printed.eq(best) & best.ne(worst)
-    for frame in (cells, bold):
-        frame.columns = pd.MultiIndex.from_tuples(frame.columns)
-    return Layout(caption, variants, cells, bold)
-
-
-def _number(value: float, spread) -> Number:
-    if pd.isna(value):
-        return Number("-")
-    return Number(f"{value:.1f}", tuple(f"{bound:.1f}" for bound in spread))
-
-
-def latex(layout: Layout, label: str) -> str:
-    """A plain `table` that needs booktabs and nothing else, no wider than article's text."""
-    columns = layout.cells.columns
-    rules = _block_rules(layout)
-    numbers = [column for column in columns if column[0]]
-    command = layout.bold.replace({True: "textbf:--rwrap", False: ""})
-    style = layout.cells.style.hide(axis="index").apply(lambda _: command, axis=None)
-    style = style.format(escape="latex").format(Number.latex, subset=numbers)
-    # Styler has no rules between rows: they go before the first word of the row below.
-    for row, rule in rules.items():
-        style = style.format(
-            lambda name, rule=rule: rule + name, escape="latex", subset=(row, [("", "Model")])
-        )
-    style = style.format_index(
-        lambda name: _header_rules(columns) + name if name == "Model" else name, axis=1, level=1
-    )
-    # It writes \selector and then props. The stretch keeps the stacked indices of two rows apart.
-    style = style.set_table_styles(
-        [
-            {"selector": "medskip", "props": ":{}"},
-            {"selector": "scriptsize", "props": ":{}"},
-            {"selector": "tabcolsep", "props": ":=1.7pt"},
-            {"selector": "renewcommand", "props": ":{\\arraystretch}{1.35}"},
-        ]
-    )
-    return style.to_latex(
-        caption=escape_latex(layout.caption),
-        label=label,
-        position_float="centering",
-        hrules=True,
-        multicol_align="c",
-        column_format="@{}l" + "r" + "l" * len(numbers) + "@{}",
-    )
-
-
-def _header_rules(columns: pd.MultiIndex) -> str:
-    """A rule under each upper heading, to be put before the lower headings."""
-    upper = pd.Series(range(1, len(columns) + 1)).groupby(columns.get_level_values(0), sort=False)
-    spans = upper.agg(["min", "max"])
-    return "".join(
-        f"\\cmidrule(lr){{{first}-{last}}} "
-        for heading, first, last in spans.itertuples()
-        if heading
-    )
-
-
-def _block_rules(layout: Layout) -> dict[int, str]:
-    """What goes before a row: a rule before each N of the paper's rows, a heading for the rest."""
-    rules, before = {}, None
-    for row, variant in enumerate(layout.variants):
-        extension = variant.recipe.extension
-        block = "extension" if extension else variant.n
-        if block != before:
-            rules[row] = "\\midrule\n" if before else ""
-            if extension:
-                width = len(layout.cells.columns)
-                rules[row] += f"\\multicolumn{{{width}}}{{@{{}}l}}{{\\emph{{{EXTENSION}}}}} \\\\\n"
-        before = block
-    return rules
-
-
-def escape_latex(text: str) -> str:
-    """Plain text for LaTeX. (Styler escapes cells, but not captions.)"""
-    special = {character: f"\\{character}" for character in "&%$#_{}"}
-    named = {"~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "\\": "\\textbackslash{}"}
-    return text.translate(str.maketrans(special | named))
-
-
-def markdown(layout: Layout) -> str:
-    """The caption as text, then the paper's rows, then the extensions."""
-    text = layout.cells.map(str)
-    text = text.mask(layout.bold, "**" + text + "**")
-    text.columns = [
-        upper if lower == "ours" else f"{upper}, {lower}" if upper else lower
-        for upper, lower in text.columns
+def _designed(sources: Sources) -> tuple[pd.DataFrame, Layout]:
+    design = DESIGNS[sources.name]
+    table = tidy(sources, design.rows)
+    lines = _lines(sources, design, table)
+    if design.literature:
+        cited = _cited(sources)
+        table = pd.concat([table, cited], ignore_index=True)
+        for model in cited["model"].unique():
+            block = OTHER_VERSION if "MUX-BERT" in model else LITERATURE
+            lines.append(Line(model, (model, "-"), PAPER, block))
+    sentences = [
+        captions.title(sources.name),
+        captions.scale(sources.settings, sources.variants),
+        *design.notes(sources),
+        captions.left_out(sources.target, sources.settings),
+        _bold_note(design),
     ]
-    extension = pd.Series([variant.recipe.extension for variant in layout.variants])
-    parts = [layout.caption]
-    for title, rows in ((None, text[~extension]), (f"## {EXTENSION}", text[extension])):
-        if len(rows):
-            parts += [title] if title else []
-            parts.append(rows.to_markdown(index=False, disable_numparse=True))
-    return "\n\n".join(parts) + "\n"
+    caption = " ".join(sentence for sentence in sentences if sentence)
+    return table, _lay_out(table, lines, design, design.columns(sources), caption)
 
 
-def _caption1(settings: Settings, selected: tuple[str, ...], throughput: dict) -> str:
-    composition, training = len(settings.composition_seeds), len(settings.training_seeds)
-    return " ".join(
-        [
-            "Scores and speed-up beside Table 1 of the paper (arXiv 2302.12441).",
-            _scale(settings),
-            _averaged("GLUE", tasks.GLUE_AVERAGED, selected),
-            _averaged("Token", tasks.TOKEN, selected),
-            f"Means have their std: over {_count(composition, 'composition seed')} (which "
-            "instances are multiplexed together), averaged over "
-            f"{_count(training, 'training seed')} and over tasks.",
-            f"Max: over all {_count(composition * training, 'pair')} of training and composition "
-            "seed, averaged over tasks; the paper's is over composition seeds of one training.",
-            f"Speed-up: over {throughput['reference']}, median of the rounds with the lowest and "
-            f"the highest, on {throughput['device']}, {_count(throughput['threads'], 'thread')}, "
-            f"{throughput['precision']}, batches of {throughput['batch']} instances of "
-            f"{throughput['length']} tokens.",
-            "Bold: best for its N.",
-        ]
+def _bold_note(design: Design) -> str:
+    if design.bold is best_printed:
+        return f"Bold: best for {design.block}."
+    return captions.WITHIN_STD.format(block=design.block) if design.bold is best_within_std else ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One printed row: which model's rows of the tidy table, and whether ours or the paper's."""
+
+    model: str
+    names: tuple[str, ...]
+    source: str | None  # OURS or PAPER alone; None for both, side by side
+    block: Hashable
+
+
+def _lines(sources: Sources, design: Design, table: pd.DataFrame) -> list[Line]:
+    lines = []
+    for variant in sources.variants:
+        names = tuple(NAMES[name](variant) for name in design.names)
+        block = EXTENSION if variant.recipe.extension else BLOCKS[design.block](variant)
+        if not design.below:
+            lines.append(Line(variant.name, names, None, block))
+            continue
+        lines.append(Line(variant.name, (*names, OURS), OURS, block))
+        numbers = table.loc[table["model"] == variant.name, ["paper", "paper_max"]]
+        if numbers.notna().any(axis=None):
+            lines.append(Line(variant.name, (*names, PAPER), PAPER, block))
+    return lines
+
+
+def _lay_out(table, lines: list[Line], design: Design, columns: list[Column], caption) -> Layout:
+    by_cell = table.set_index(["model", "column"]).to_dict("index")
+    heads = [*design.names, *(["Source"] if design.below else [])]
+    cells = {("", head): [line.names[i] for line in lines] for i, head in enumerate(heads)}
+    values, stds = {}, {}
+    for column in columns:
+        for side in _sides(design, column):
+            key = (column.heading, side or column.lower)
+            found = [_look_up(by_cell, line, column, side) for line in lines]
+            cells[key] = [number(value, spread, column.digits) for value, spread in found]
+            values[key] = np.array([value for value, _ in found], dtype=float)
+            stds[key] = np.array([spread[0] if spread else 0.0 for _, spread in found], dtype=float)
+    bold = embolden(values, stds, [(line.block, line.source) for line in lines], design.bold)
+    names = {("", head): [False] * len(lines) for head in heads}
+    frames = [pd.DataFrame(cells), pd.DataFrame({**names, **bold})]
+    for frame in frames:
+        frame.columns = pd.MultiIndex.from_tuples(frame.columns)
+    headings = {block: block for block in (EXTENSION, LITERATURE, OTHER_VERSION)}
+    return Layout(caption, *frames, [line.block for line in lines], headings)
+
+
+def _sides(design: Design, column: Column) -> list[str]:
+    """The lower headings of one quantity; one without a name where rows say whose number it is."""
+    if design.below:
+        return [""]
+    return [OURS, PAPER] if column.paper else [""] if column.lower else [OURS]
+
+
+def _look_up(by_cell: dict, line: Line, column: Column, side: str) -> tuple[float, list[float]]:
+    """(value, spread) of one cell; NaN where the tidy table has no such row."""
+    source = side or line.source
+    row = by_cell.get((line.model, column.column))
+    if row is None or (line.source and line.source != source):
+        return float("nan"), []
+    if source == PAPER:
+        return row[column.paper], [row[bound] for bound in column.paper_spread]
+    return row[column.field], [row[bound] for bound in column.spread]
+
+
+def _cited(sources: Sources) -> pd.DataFrame:
+    """The paper's rows that no variant of the grid measures, in the columns of the tidy table."""
+    numbers = paper.reference(sources.name)
+    everything = Axes(tuple(FAMILIES), SIZES, paper.INSTANCES, tuple(tasks.TASKS))
+    measurable = sources.target.variants(everything)
+    ours = {paper.row_of(sources.name, variant)["Model"] for variant in measurable}
+    names = {theirs: mine for mine, theirs in paper.MEANS[sources.name].items()}
+    numbers = numbers[~numbers["Model"].isin(ours)]
+    return pd.DataFrame(
+        {
+            "model": numbers["Model"],
+            "column": numbers["column"].map(names),
+            "paper": pd.to_numeric(numbers["value"]),
+        }
     )
-
-
-def _scale(settings: Settings) -> str:
-    source = {
-        "synthetic": "Ours is small scale: the embedded synthetic language",
-        "local": "Ours is small scale: local text and tasks",
-        "hub": "Ours: text and tasks from the Hub",
-    }[settings.data.source]
-    shape = settings.shapes["base"]
-    overridden = "; overrides apply to some models" if settings.overrides else ""
-    return (
-        f"{source}, {shape.layers} layers of width {shape.hidden}, {_steps(settings, 'prime')} steps "
-        f"of priming and {_steps(settings, 'pretrain')} of pre-training{overridden}."
-    )
-
-
-def _steps(settings: Settings, stage: str) -> str:
-    trained = [name for name, variant in settings.variants.items() if stage in variant.stages]
-    steps = {settings.training(stage, name).steps for name in trained} or {0}
-    return f"{min(steps)}" if len(steps) == 1 else f"{min(steps)} to {max(steps)}"
-
-
-def _averaged(group: str, names: tuple[str, ...], selected: tuple[str, ...]) -> str:
-    ours = [tasks.TASKS[name].title for name in names if name in selected]
-    if not ours:
-        return f"{group} was not measured."
-    sentence = f"{group}: mean of {', '.join(ours)}"
-    if len(ours) < len(names):
-        sentence += f" (the paper's: of all {_count(len(names), 'task')})"
-    return sentence + "."
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}" + ("" if number == 1 else "s")

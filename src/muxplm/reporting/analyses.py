@@ -1,0 +1,154 @@
+"""Tables 4 and 6, and what goes beyond the paper: composition strategies, where spread comes from."""
+
+from itertools import product
+
+import pandas as pd
+
+from muxplm import tasks
+from muxplm.experiments import Variant
+from muxplm.reporting import captions
+from muxplm.reporting.cells import GROUPS, Sources, paper_of, row
+from muxplm.reporting.layout import Column
+from muxplm.reporting.scores import aggregate, headline, read_result
+from muxplm.reporting.statistics import components, paired
+
+AVERAGED = {group: GROUPS[group] for group in ("GLUE", "Token")}
+STRATEGIES = {
+    "length": "sorted by length",
+    "clustered": "clustered",
+    "anti-clustered": "anti-clustered",
+}
+
+
+# --- Table 6: best and worst composition seed --------------------------------------------------
+
+
+def tickets(sources: Sources, variant: Variant):
+    own = headline(sources.of(variant))
+    found = aggregate(own[own["task"].isin(tasks.GLUE_AVERAGED)])
+    reference = paper_of(sources.name, variant)
+    yield row(variant, "best", {"mean": found["best"]}, reference)
+    yield row(variant, "worst", {"mean": found["worst"]}, reference)
+    yield row(variant, "range", {"mean": found["best"] - found["worst"]}, reference)
+    of_average = found["average_best"] - found["average_worst"]
+    yield row(variant, "range/average", {"mean": of_average})
+
+
+# --- Table 4: ensembling -----------------------------------------------------------------------
+
+
+def read_runs(sources: Sources, variant: Variant, kind: str, by: str) -> pd.DataFrame:
+    """The runs of ensembles or compositions, with `value` in 0..100: task, seeds, `by`."""
+    path_of = getattr(sources.settings.paths, kind)
+    rows = []
+    for task in sources.tasks:
+        metric = tasks.TASKS[task].metric
+        for run in read_result(path_of(variant.name, task))["runs"]:
+            seeds = run["training_seed"], run["composition_seed"]
+            rows.append((task, *seeds, run[by], 100 * run["metrics"][metric]))
+    columns = ["task", "training_seed", "composition_seed", by, "value"]
+    return pd.DataFrame(rows, columns=columns).assign(majority=float("nan"))
+
+
+def ensembles(sources: Sources, variant: Variant):
+    """Each instance alone, N times, and the gain; then the whole curve over k copies."""
+    runs = read_runs(sources, variant, "ensembles", "copies")
+    reference = paper_of(sources.name, variant)
+    for task in sources.tasks:
+        of_task = runs[runs["task"] == task]
+        alone, whole = (of_task[of_task["copies"] == k] for k in (1, variant.n))
+        gain = _difference(whole, alone)
+        yield row(variant, f"{task}/alone", aggregate(alone), reference)
+        yield row(variant, f"{task}/ensemble", aggregate(whole), reference)
+        yield row(variant, f"{task}/gain", aggregate(gain), reference)
+        for copies, of_copies in of_task.groupby("copies"):
+            yield row(variant, f"{task}/{copies} of {variant.n}", aggregate(of_copies))
+
+
+def _difference(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """one - other, for each task and pair of seeds."""
+    keys = ["task", "training_seed", "composition_seed"]
+    left, right = (frame.set_index(keys)["value"] for frame in (one, other))
+    return (left - right).reset_index().assign(majority=float("nan"))
+
+
+# --- Composition strategies --------------------------------------------------------------------
+
+
+def compositions(sources: Sources, variant: Variant):
+    """Random, and how far each other strategy is from it: paired over tasks and training seeds."""
+    runs = read_runs(sources, variant, "compositions", "strategy")
+    for group, names in {**AVERAGED, **{task: (task,) for task in sources.tasks}}.items():
+        of_group = runs[runs["task"].isin(names)]
+        random = of_group[of_group["strategy"] == "random"]
+        yield row(variant, f"{group}/random", aggregate(random))
+        for strategy in STRATEGIES:
+            difference = _difference(of_group[of_group["strategy"] == strategy], random)
+            pairs = difference.groupby(["task", "training_seed"])["value"].mean()
+            effect = paired(pairs)
+            found = {"mean": effect.mean, "low": effect.low, "high": effect.high, "n": effect.pairs}
+            yield row(variant, f"{group}/{strategy}", found)
+
+
+COMPOSITION_COLUMNS = [
+    Column(
+        group,
+        f"{group}/{strategy}",
+        lower=title,
+        spread=("std",) if strategy == "random" else ("low", "high"),
+        paper=None,
+        digits=1 if strategy == "random" else 2,
+    )
+    for group, (strategy, title) in product(AVERAGED, {"random": "random", **STRATEGIES}.items())
+]
+
+
+def composition_notes(sources: Sources) -> list[str]:
+    return [
+        *(captions.averaged(group, names, sources.tasks) for group, names in AVERAGED.items()),
+        "Random: the score when instances are put together at random. The others: the difference "
+        "from it on the same fine-tuned models, with its 95 % interval (Student's t over tasks and "
+        "training seeds, composition averaged out). Sorted: neighbours in length. Clustered: rows "
+        "that share many words; anti-clustered: rows that share few.",
+    ]
+
+
+# --- Where the spread comes from ---------------------------------------------------------------
+
+
+def variances(sources: Sources, variant: Variant):
+    """The std due to training seeds, to composition seeds, and to both together, of each task.
+
+    For a group of tasks: the root of the mean variance.
+    """
+    own = headline(sources.of(variant))
+    found = {}
+    for task in sources.tasks:
+        runs = own[own["task"] == task].pivot(
+            index="training_seed", columns="composition_seed", values="value"
+        )
+        found[task] = components(runs.to_numpy())
+    groups = {group: [t for t in names if t in found] for group, names in AVERAGED.items()}
+    for group, names in {**groups, **{task: [task] for task in found}}.items():
+        for i, part in enumerate(PARTS):
+            variance = [found[task][i] for task in names]
+            mean = (sum(variance) / len(variance)) ** 0.5 if variance else float("nan")
+            yield row(variant, f"{group}/{part}", {"mean": mean, "n": len(own) / len(found)})
+
+
+PARTS = {"training": "training", "composition": "composition", "rest": "rest"}
+VARIANCE_COLUMNS = [
+    Column(group, f"{group}/{part}", lower=title, spread=(), paper=None, digits=2)
+    for group, (part, title) in product(AVERAGED, PARTS.items())
+]
+
+
+def variance_notes(sources: Sources) -> list[str]:
+    return [
+        *(captions.averaged(group, names, sources.tasks) for group, names in AVERAGED.items()),
+        "Standard deviations, in points, that training seeds, composition seeds and the rest (their "
+        "interaction) account for: a two-way random-effects decomposition of every task's scores "
+        f"({captions.count(len(sources.settings.training_seeds), 'training seed')} by "
+        f"{captions.count(len(sources.settings.composition_seeds), 'composition seed')}), the root "
+        "of the mean variance over tasks. With few seeds these are rough.",
+    ]

@@ -1,0 +1,103 @@
+"""Sentences under the tables: what was measured, at which scale, and what is left out."""
+
+from muxplm import experiments, tasks
+from muxplm.config import Settings
+from muxplm.experiments import SIZES, Target
+from muxplm.reporting import paper
+from muxplm.reporting.cells import Sources
+
+WITHIN_STD = "Bold, within {block}: the best, and what is within its std of it."
+
+
+def scale(settings: Settings, variants=None) -> str:
+    """Where the numbers come from and how small `variants` (None: all of the config) are."""
+    source = {
+        "synthetic": "Ours is small scale: the embedded synthetic language",
+        "local": "Ours is small scale: local text and tasks",
+        "hub": "Ours: text and tasks from the Hub",
+    }[settings.data.source]
+    variants = list(settings.variants.values()) if variants is None else variants
+    sizes = [size for size in SIZES if size in {variant.size for variant in variants}]
+    shapes = [settings.shapes[size] for size in sizes]
+    layers, widths = ([str(getattr(s, key)) for s in shapes] for key in ("layers", "hidden"))
+    words = f"{', '.join(layers)} layers of width {', '.join(widths)}"
+    words += f" ({', '.join(sizes)})" if len(sizes) > 1 else ""
+    exceptions = "; overrides apply to some models" if overridden(settings, variants) else ""
+    return (
+        f"{source}, {words}, {_steps(settings, variants, 'prime')} steps of priming and "
+        f"{_steps(settings, variants, 'pretrain')} of pre-training{exceptions}."
+    )
+
+
+def overridden(settings: Settings, variants) -> bool:
+    return any(variant.name in settings.overrides for variant in variants)
+
+
+def _steps(settings: Settings, variants, stage: str) -> str:
+    trained = [variant.name for variant in variants if stage in variant.stages]
+    steps = {settings.training(stage, name).steps for name in trained} or {0}
+    return f"{min(steps)}" if len(steps) == 1 else f"{min(steps)} to {max(steps)}"
+
+
+def left_out(target: Target, settings: Settings) -> str:
+    """Which of the paper's rows and tasks this config does not ask for; "" if it has them all."""
+    multiplexed = [n for n in paper.INSTANCES if target.instances is None or n in target.instances]
+    missing = {
+        "families": [f for f in target.families if f not in settings.families],
+        "sizes": [size for size in target.sizes if size not in settings.sizes],
+        "N": [str(n) for n in multiplexed if n not in settings.instances],
+        "tasks": [tasks.TASKS[t].title for t in target.tasks if t not in settings.tasks],
+    }
+    parts = [f"{axis} {', '.join(names)}" for axis, names in missing.items() if names]
+    return f"Left out by this preset: {'; '.join(parts)}." if parts else ""
+
+
+def averaged(group: str, names: tuple[str, ...], selected: tuple[str, ...]) -> str:
+    """Which tasks an average is over."""
+    ours = [tasks.TASKS[name].title for name in names if name in selected]
+    if not ours:
+        return f"{group} was not measured."
+    sentence = f"{group}: mean of {', '.join(ours)}"
+    if len(ours) < len(names):
+        sentence += f" (the paper's: of all {count(len(names), 'task')})"
+    return sentence + "."
+
+
+def stds(settings: Settings, over_tasks: bool) -> str:
+    composition, training = len(settings.composition_seeds), len(settings.training_seeds)
+    return (
+        f"Means have their std: over {count(composition, 'composition seed')} (which instances are "
+        f"multiplexed together), averaged over {count(training, 'training seed')}"
+        f"{' and over tasks' if over_tasks else ''}."
+    )
+
+
+def maxima(settings: Settings, over_tasks: bool) -> str:
+    pairs = len(settings.composition_seeds) * len(settings.training_seeds)
+    return (
+        f"Max: over all {count(pairs, 'pair')} of training and composition seed"
+        f"{', averaged over tasks' if over_tasks else ''}; the paper's is over composition seeds of "
+        "one training."
+    )
+
+
+def speed(sources: Sources) -> str:
+    timed = sources.throughput
+    return (
+        f"Speed-up: over {timed['reference']}, median of the rounds with the lowest and the "
+        f"highest, on {timed['device']}, {count(timed['threads'], 'thread')}, "
+        f"{timed['precision']}, batches of {timed['batch']} instances of {timed['length']} tokens."
+    )
+
+
+def title(name: str) -> str:
+    """What the target is, and which table of the paper it stands beside."""
+    words = experiments.TABLES[name].title
+    number = name.removeprefix("table")
+    if not number.isdigit():
+        return f"{words}. The paper has no such table."
+    return f"{words} beside Table {number} of the paper (arXiv 2302.12441)."
+
+
+def count(number: int, thing: str) -> str:
+    return f"{number} {thing}" + ("" if number == 1 else "s")

@@ -1,0 +1,223 @@
+"""What a claim may compare: numbers measured of a variant, and the paper's number beside them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from itertools import product
+from pathlib import Path
+from statistics import median
+
+import pandas as pd
+
+from muxplm.experiments import FAMILIES, SIZES, Axes, Variant, targets
+from muxplm.files import DataError
+from muxplm.reporting import paper
+from muxplm.reporting.analyses import AVERAGED, read_runs
+from muxplm.reporting.cells import Sources, paper_of
+from muxplm.reporting.frontier import frontier
+from muxplm.reporting.scores import headline, read_result, read_scores
+from muxplm.tasks import TASKS
+
+EVERYTHING = Axes(tuple(FAMILIES), SIZES, paper.INSTANCES, tuple(TASKS))
+
+
+class NotRun(Exception):
+    """The cell was not measured; the message says why."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One thing that is measured of a variant.
+
+    measure(sources, variant): one number for each repetition, as a Series whose index pairs them with
+        another variant's; scores in 0..100. NotRun if there is none.
+    printed(target's name, variant): the paper's number; None if it prints none.
+    repetitions: what the numbers' index counts; "" for a single number that nothing repeats.
+    """
+
+    title: str
+    measure: Callable[[Sources, Variant], pd.Series]
+    printed: Callable[[str, Variant], float | None]
+    repetitions: str
+
+
+# --- Scores --------------------------------------------------------------------------------------
+
+
+def _runs(group: str, sources: Sources, variant: Variant):
+    """Scores over composition seeds, grouped by task and training seed."""
+    names = _scored(group, sources, [variant])
+    own = headline(read_scores(sources.settings, [variant], names))
+    return own.groupby(["task", "training_seed"])["value"]
+
+
+def _scored(group: str, sources: Sources, variants: list[Variant]) -> list[str]:
+    """The group's tasks that the config has; NotRun if a score of theirs is missing."""
+    names = [task for task in AVERAGED.get(group, (group,)) if task in sources.tasks]
+    if not names:
+        raise NotRun(f"this config has no task of {group}")
+    cells = product(variants, names)
+    _all_there(sources.settings.paths.scores(variant.name, task) for variant, task in cells)
+    return names
+
+
+def _score(group: str, sources: Sources, variant: Variant) -> pd.Series:
+    return _runs(group, sources, variant).mean()
+
+
+def _range(sources: Sources, variant: Variant) -> pd.Series:
+    runs = _runs("GLUE", sources, variant)
+    return runs.max() - runs.min()
+
+
+def _gain(sources: Sources, variant: Variant) -> pd.Series:
+    """All N copies of an instance against one, composition averaged out."""
+    settings = sources.settings
+    if not sources.tasks:
+        raise NotRun("this config has no task that is ensembled")
+    _all_there(settings.paths.ensembles(variant.name, task) for task in sources.tasks)
+    runs = read_runs(sources, variant, "ensembles", "copies")
+    keys = ["task", "training_seed", "composition_seed"]
+    values = runs.set_index([*keys, "copies"])["value"].unstack()
+    wanted = product(sources.tasks, settings.training_seeds, settings.composition_seeds)
+    gains = (values[variant.n] - values[1]).reindex(pd.MultiIndex.from_tuples(wanted, names=keys))
+    missing = gains.index[gains.isna()]
+    if len(missing):
+        task, training, composition = missing[0]
+        raise DataError(
+            f"{settings.paths.ensembles(variant.name, task)} lacks (training seed, composition seed) "
+            f"({training}, {composition}): delete it and run again"
+        )
+    return gains.groupby(["task", "training_seed"]).mean()
+
+
+def _all_there(paths):
+    for path in paths:
+        if not Path(path).exists():
+            raise NotRun(f"{path} is missing")
+
+
+# --- Throughput ----------------------------------------------------------------------------------
+
+
+def _timed(sources: Sources, variant: Variant) -> dict:
+    _all_there([sources.settings.paths.throughput(sources.target.timed)])
+    if variant.name not in sources.throughput["models"]:
+        raise NotRun(f"{variant.name} was not timed")
+    return sources.throughput["models"][variant.name]
+
+
+def _speedup(sources: Sources, variant: Variant) -> pd.Series:
+    rounds = _timed(sources, variant)["speedup"]["rounds"]
+    if not rounds:
+        raise NotRun("no plain model was timed beside it")
+    return pd.Series(rounds)
+
+
+def _speedup_per_instance(sources: Sources, variant: Variant) -> pd.Series:
+    return _speedup(sources, variant) / variant.n
+
+
+def _below_frontier(group: str, sources: Sources, variant: Variant) -> pd.Series:
+    names = _scored(group, sources, sources.variants)
+    own = headline(sources.scores)
+    scores = own[own["task"].isin(names)].groupby("model")["value"].mean()
+    points = {
+        of.name: (median(_timed(sources, of)["instances_per_second"]), scores[of.name])
+        for of in sources.variants
+    }
+    return pd.Series([_distances(points)[variant.name]])
+
+
+def _distances(points: dict[str, tuple[float, float]]) -> dict[str, float]:
+    return dict(zip(points, frontier(list(points.values())), strict=True))
+
+
+# --- Muxology ------------------------------------------------------------------------------------
+
+
+def _layers(kind: str, statistic: Callable, sources: Sources, variant: Variant) -> pd.Series:
+    path = sources.settings.paths.muxology(variant.name)
+    _all_there([path])
+    return pd.Series([statistic(read_result(path)[kind])])
+
+
+def _spike(layers: list[float]) -> float:
+    if len(layers) == 1:
+        raise NotRun("a model of one layer has no others to compare its last with")
+    return layers[-1] / median(layers[:-1])
+
+
+def _upper_half(layers: list[float]) -> float:
+    upper = layers[len(layers) // 2 :]
+    return sum(upper) / len(upper)
+
+
+def _last(layers: list[float]) -> float:
+    return layers[-1]
+
+
+# --- The paper's numbers -------------------------------------------------------------------------
+
+
+@cache
+def _printed(column: str, target: str, variant: Variant) -> float | None:
+    cell, _ = paper_of(target, variant)(column)
+    return cell[0] if cell else None
+
+
+def _printed_per_instance(target: str, variant: Variant) -> float | None:
+    speedup = _printed("speedup", target, variant)
+    return speedup and speedup / variant.n
+
+
+def _printed_gain(target: str, variant: Variant) -> float | None:
+    gains = [_printed(f"{task}/gain", target, variant) for task in targets()[target].tasks]
+    return None if None in gains else sum(gains) / len(gains)
+
+
+def _printed_distance(group: str, target: str, variant: Variant) -> float | None:
+    """From the models whose score and speed-up are both printed: more could only raise it."""
+    points = {
+        of.name: (_printed("speedup", target, of), _printed(group, target, of))
+        for of in targets()[target].variants(EVERYTHING)
+    }
+    return _distances({k: v for k, v in points.items() if None not in v}).get(variant.name)
+
+
+def _nothing_printed(target: str, variant: Variant) -> None:
+    return None
+
+
+_SEEDS = "task and training seed"
+
+QUANTITIES = {
+    **{
+        name: Quantity(title, partial(_score, name), partial(_printed, name), _SEEDS)
+        for name, title in {
+            **{group: group for group in AVERAGED},
+            **{task.name: task.title for task in TASKS.values()},
+        }.items()
+    },
+    "gain": Quantity("gain by ensembling", _gain, _printed_gain, _SEEDS),
+    "range": Quantity("range over compositions", _range, partial(_printed, "range"), _SEEDS),
+    "speedup": Quantity("speed-up", _speedup, partial(_printed, "speedup"), "round"),
+    "speedup/N": Quantity("speed-up over N", _speedup_per_instance, _printed_per_instance, "round"),
+    **{
+        f"below frontier/{group}": Quantity(
+            f"points of {group} below the frontier",
+            partial(_below_frontier, group),
+            partial(_printed_distance, group),
+            "",
+        )
+        for group in AVERAGED
+    },
+    **{
+        name: Quantity(title, partial(_layers, kind, statistic), _nothing_printed, "")
+        for name, title, kind, statistic in (
+            ("activation/spike", "last layer over the others", "activations", _spike),
+            ("entropy/upper", "entropy of the upper layers", "entropy", _upper_half),
+            ("entropy/last", "entropy of the last layer", "entropy", _last),
+        )
+    },
+}

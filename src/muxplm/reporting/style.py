@@ -1,0 +1,86 @@
+"""How every figure looks: sizes, colours, markers; and files whose bytes a second run repeats."""
+
+import io
+from itertools import cycle
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from muxplm.experiments import SIZES, Family
+from muxplm.reporting.paper import INSTANCES
+
+ONE_COLUMN, TWO_COLUMNS = 3.3, 6.8  # inches
+DPI = 200
+GREY = "0.6"
+# Okabe and Ito's colours, told apart by the colour-blind; yellow is left out as too pale for a line.
+COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES = {"mlm": "-", "rtd": ":", None: "--"}  # by what pre-training optimises
+STYLE = {
+    **{"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "legend.fontsize": 7},
+    **{"xtick.labelsize": 7, "ytick.labelsize": 7, "lines.linewidth": 1.2, "lines.markersize": 3},
+    **{"axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6},
+    **{"axes.grid": True, "grid.color": "0.92", "grid.linewidth": 0.6, "axes.axisbelow": True},
+    **{"legend.frameon": False, "pdf.fonttype": 42, "savefig.dpi": DPI},
+}
+
+
+def styled():
+    """A context in which figures are made and rendered."""
+    return rc_context(STYLE)
+
+
+def panels(rows: int, columns: int, height: float, **sharing):
+    """A figure and its axes (rows, columns): one column of a page wide for one panel, else two.
+
+    height: in inches, of the whole figure.
+    """
+    width = TWO_COLUMNS if columns > 1 else ONE_COLUMN
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **sharing)
+
+
+def legend(figure: Figure, handles, columns: int):
+    """Below the panels, where it covers no data; half as many columns on a narrow figure."""
+    narrow = figure.get_figwidth() < TWO_COLUMNS
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=-(-columns // 2) if narrow else columns
+    )
+
+
+def looks(instances) -> dict[int, dict]:
+    """Colour and marker of each N; those of the paper keep theirs, whatever else there is."""
+    known = (*INSTANCES, *sorted(set(instances) - set(INSTANCES)))
+    found = zip(known, cycle(COLOURS), cycle(MARKERS), strict=False)
+    return {n: {"color": colour, "marker": marker} for n, colour, marker in found}
+
+
+def line_of(family: Family) -> str:
+    return "-." if family.extension else LINES[family.objective]
+
+
+def model_label(label: str, n: int) -> str:
+    return label if n == 1 else f"{label}, N = {n}"
+
+
+def sizes_in(data) -> list[str]:
+    """The sizes that a frame's column `size` holds, from small to large."""
+    return [size for size in SIZES if size in set(data["size"])]
+
+
+def logarithmic(axes, values):
+    """A log scale of x with plain numbers at 1, 2, 5, 10 ... where `values` span a decade."""
+    if max(values) >= 10 * min(values):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+
+
+def rendered(figure: Figure, suffix: str) -> bytes:
+    """The picture as "pdf" or "png", without the date and the version that would differ."""
+    content = io.BytesIO()
+    unset = {"pdf": {"CreationDate": None}, "png": {"Software": None}}[suffix]
+    figure.savefig(content, format=suffix, metadata=unset)
+    return content.getvalue()

@@ -1,0 +1,297 @@
+"""Every table but the first, over fabricated results of the whole grid, against plain loops."""
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+from itertools import product
+from pathlib import Path
+from statistics import mean, stdev
+
+import numpy as np
+import pytest
+from fabricated import fabricate, settings_for, variants_of
+from scipy import stats
+
+from muxplm import experiments, tasks
+from muxplm.reporting import paper, tables
+from muxplm.reporting.statistics import components, paired
+
+NAMES = list(experiments.TABLES)
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory):
+    """The default config: settings, and the folder of all tables."""
+    folder = tmp_path_factory.mktemp("grid")
+    settings = settings_for(folder)
+    fabricate(settings, *NAMES)
+    for name in NAMES:
+        tables.build(name, settings)
+    return settings, folder / "tables"
+
+
+def tidy(folder, name) -> dict:
+    with open(folder / f"{name}.csv") as file:
+        return {(row["model"], row["column"]): row for row in csv.DictReader(file)}
+
+
+def runs(settings, kind, model, task) -> list[dict]:
+    content = json.loads(Path(getattr(settings.paths, kind)(model, task)).read_text())
+    metric = tasks.TASKS[task].metric
+    found = content["scores" if kind == "scores" else "runs"]
+    return [{**run, "value": 100 * run["metrics"][metric]} for run in found]
+
+
+def values(settings, model, task) -> dict[tuple, float]:
+    return {
+        (run["training_seed"], run["composition_seed"]): run["value"]
+        for run in runs(settings, "scores", model, task)
+    }
+
+
+def close(cell, value):
+    return float(cell) == pytest.approx(value, rel=1e-4, abs=1e-4)
+
+
+SCORED = [name for name in NAMES if "scores" in experiments.TABLES[name].needs]
+
+
+@pytest.mark.parametrize("name", [name for name in SCORED if name not in ("table6", "variance")])
+def test_means_and_averages(grid, name):
+    settings, folder = grid
+    table = tidy(folder, name)
+    for variant in variants_of(settings, name):
+        selected = experiments.TABLES[name].selected_tasks(settings.axes)
+        means = {}
+        for task in selected:
+            scored = values(settings, variant.name, task)
+            means[task] = mean(scored.values())
+            row = table[variant.name, task]
+            assert close(row["measured"], means[task])
+            assert close(row["max"], max(scored.values()))
+        groups = {"GLUE": tasks.GLUE_AVERAGED, "GLUE-all": tasks.GLUE, "Token": tasks.TOKEN}
+        for group, members in groups.items() if name != "table2" else ():
+            inside = [means[task] for task in members if task in means]
+            if inside:
+                assert close(table[variant.name, group]["measured"], mean(inside))
+
+
+def test_the_best_and_the_worst_composition(grid):
+    settings, folder = grid
+    table = tidy(folder, "table6")
+    for variant in variants_of(settings, "table6"):
+        best, worst = [], []
+        for task, seed in product(tasks.GLUE_AVERAGED, settings.training_seeds):
+            scored = values(settings, variant.name, task)
+            of_seed = [scored[seed, c] for c in settings.composition_seeds]
+            best.append(max(of_seed))
+            worst.append(min(of_seed))
+        assert close(table[variant.name, "best"]["measured"], mean(best))
+        assert close(table[variant.name, "worst"]["measured"], mean(worst))
+        assert close(table[variant.name, "range"]["measured"], mean(best) - mean(worst))
+        ranges = []
+        for seed in settings.training_seeds:
+            averages = [
+                mean(values(settings, variant.name, task)[seed, c] for task in tasks.GLUE_AVERAGED)
+                for c in settings.composition_seeds
+            ]
+            ranges.append(max(averages) - min(averages))
+        assert close(table[variant.name, "range/average"]["measured"], mean(ranges))
+
+
+def test_the_gain_of_ensembling(grid):
+    settings, folder = grid
+    table = tidy(folder, "table4")
+    for variant, task in product(variants_of(settings, "table4"), ("mnli", "qqp")):
+        found = {
+            (run["training_seed"], run["composition_seed"], run["copies"]): run["value"]
+            for run in runs(settings, "ensembles", variant.name, task)
+        }
+        pairs = list(product(settings.training_seeds, settings.composition_seeds))
+        alone = [found[*pair, 1] for pair in pairs]
+        whole = [found[*pair, variant.n] for pair in pairs]
+        gains = [b - a for a, b in zip(alone, whole, strict=True)]
+        for column, expected in (("alone", alone), ("ensemble", whole), ("gain", gains)):
+            assert close(table[variant.name, f"{task}/{column}"]["measured"], mean(expected))
+
+
+def test_strategies_are_compared_in_pairs(grid):
+    settings, folder = grid
+    table = tidy(folder, "composition")
+    for variant, strategy in product(variants_of(settings, "composition"), ("length", "clustered")):
+        differences = []
+        for task, seed in product(tasks.TOKEN, settings.training_seeds):
+            of = {"random": [], strategy: []}
+            for run in runs(settings, "compositions", variant.name, task):
+                if run["training_seed"] == seed and run["strategy"] in of:
+                    of[run["strategy"]].append(run["value"])
+            differences.append(mean(of[strategy]) - mean(of["random"]))
+        row = table[variant.name, f"Token/{strategy}"]
+        half = (
+            stats.t.ppf(0.975, len(differences) - 1) * stdev(differences) / len(differences) ** 0.5
+        )
+        assert close(row["measured"], mean(differences))
+        assert close(row["low"], mean(differences) - half)
+        assert close(row["high"], mean(differences) + half)
+
+
+def test_variance_components_are_those_put_in():
+    random = np.random.default_rng(0)
+    table = (
+        random.normal(0, 3.0, (400, 1))
+        + random.normal(0, 2.0, (1, 300))
+        + random.normal(0, 1.0, (400, 300))
+    )
+    found = np.sqrt(components(table))
+    assert found == pytest.approx([3.0, 2.0, 1.0], rel=0.15)
+    constant = components(np.tile([[1.0], [5.0]], (1, 4)))
+    assert constant == pytest.approx((8.0, 0.0, 0.0))  # the variance of 1 and 5
+    assert np.isnan(components(np.ones((1, 5)))).all()
+
+
+def test_variance_table_uses_each_task(grid):
+    settings, folder = grid
+    table = tidy(folder, "variance")
+    found = []
+    for task in tasks.TOKEN:
+        scored = values(settings, "mux-bert-base-n5", task)
+        rows = [[scored[t, c] for c in settings.composition_seeds] for t in settings.training_seeds]
+        found.append(components(np.array(rows)))
+        printed = table["mux-bert-base-n5", f"{task}/composition"]["measured"]
+        assert close(printed, found[-1][1] ** 0.5)
+    averaged = table["mux-bert-base-n5", "Token/training"]["measured"]
+    assert close(averaged, mean(part[0] for part in found) ** 0.5)
+
+
+def test_paired_differences_against_scipy():
+    random = np.random.default_rng(1)
+    left, right = random.normal(1, 1, 12), random.normal(0, 1, 12)
+    effect, reference = paired(left - right), stats.ttest_rel(left, right)
+    interval = reference.confidence_interval(0.95)
+    assert (effect.low, effect.high) == pytest.approx((interval.low, interval.high))
+    assert effect.p == pytest.approx(reference.pvalue)
+    assert paired([2.0, 2.0]).low == 2.0
+    assert np.isnan(paired([1.0]).low)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("table1", "table7", "table8")])
+def test_the_paper_stands_beside_what_was_measured(grid, name):
+    """Every number of the paper's table is in ours, and nothing else is called the paper's."""
+    _, folder = grid
+    with open(folder / f"{name}.csv") as file:
+        rows = list(csv.DictReader(file))
+    found = [
+        float(row["paper_max" if name == "table10" else "paper"])
+        for row in rows
+        if row["paper_max" if name == "table10" else "paper"]
+    ]
+    if not name.removeprefix("table").isdigit():
+        return
+    printed = list(paper.reference(name)["value"].dropna().astype(float))
+    missing = sorted(printed)
+    for value in found:
+        if value in missing:
+            missing.remove(value)
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_md_has_a_row_for_each_line_and_a_caption(grid, name):
+    settings, folder = grid
+    text = (folder / f"{name}.md").read_text()
+    caption, *_ = text.split("\n\n")
+    assert caption.endswith(".")
+    if name.removeprefix("table").isdigit():
+        assert f"Table {name.removeprefix('table')} of the paper" in caption
+    body = [line for line in text.splitlines() if re.match(r"\| [^:]", line)]
+    widths = {line.count("|") for line in body}
+    assert len(widths) == 1
+    if name not in ("table7", "table8"):
+        models = {row[0] for row in tidy(folder, name)}
+        assert models >= {variant.name for variant in variants_of(settings, name)}
+
+
+def test_wide_tables_have_the_papers_numbers_below(grid):
+    _, folder = grid
+    lines = (folder / "table13.md").read_text().splitlines()
+    at = next(i for i, line in enumerate(lines) if re.match(r"\| 5 +\| DataMUX +\| ours", line))
+    theirs = [cell.strip().strip("*") for cell in lines[at + 1].split("|")][1:-1]
+    assert theirs[:5] == ["5", "DataMUX", "paper", "76.3 (0.1)", "89.1 (0.1)"]
+    assert theirs[-1] == "78.6"
+
+
+def test_within_a_std_of_the_best_is_bold():
+    """The paper's own bold cells of Table 13, N = 2."""
+    numbers = paper.reference("table13").query("N == 2").set_index("Mux Strategy")
+    bold = {
+        "MNLI": ["DataMUX"],
+        "QQP": ["DataMUX", "Attention"],
+        "STSB": ["DataMUX", "Attention"],
+        "COLA": ["MUX-BERT"],
+        "SST2": ["Attention"],
+        "RTE": ["DataMUX"],
+    }
+    for column, expected in bold.items():
+        rows = numbers[numbers["column"] == column]
+        found = tables.best_within_std(rows["value"].to_numpy(float), rows["std"].to_numpy())
+        assert list(rows.index[found]) == expected, column
+
+
+def test_literature_is_marked_and_not_measured(grid):
+    _, folder = grid
+    table = tidy(folder, "table2")
+    cited = {row["model"] for row in table.values() if not row["measured"]}
+    assert {"DistilBERT6", "CoFi", "MobileBERT", "MUX-BERT (N=2) + CoFi"} <= cited
+    assert not cited & {"bert-base", "mux-bert-base-n2", "BERT"}
+    above, below = (folder / "table2.md").read_text().split(f"## {tables.LITERATURE}")
+    assert "DistilBERT6" not in above and "DistilBERT6" in below
+    other = below.split(f"## {tables.OTHER_VERSION}")[1]
+    assert "CoFi" in other and "not measured" in tables.OTHER_VERSION
+
+
+def test_hyper_parameters_are_those_in_force(tmp_path):
+    change = {"pretrain": {"steps": 1234}, "finetune": {"learning_rate": 3.0e-5}}
+    settings = settings_for(tmp_path, **change)
+    for name in ("table7", "table8"):
+        tables.build(name, settings)
+    rows = {
+        name: {row[0]: row[1:] for row in csv.reader((tmp_path / f"tables/{name}.csv").open())}
+        for name in ("table7", "table8")
+    }
+    large = rows["table7"]["Hyper-parameter"].index("MUX-BERT LARGE/ours")
+    assert rows["table7"]["Train Steps"][large] == "1234"
+    assert rows["table7"]["Train Steps"][large + 1] == "1M"
+    assert rows["table7"]["Hidden Size"][large] == str(settings.shapes["large"].hidden)
+    assert rows["table8"]["Learning Rate"][0] == "3e-05"
+    assert rows["table8"]["Sequence Length"] == [str(settings.task_length), "128"]
+
+
+def test_what_a_preset_leaves_out_is_said(tmp_path):
+    settings = settings_for(tmp_path, sizes=["base"], instances=[1, 2], tasks=["sst2", "rte"])
+    fabricate(settings, "table9")
+    tables.build("table9", settings)
+    text = (tmp_path / "tables/table9.md").read_text()
+    assert "Left out by this preset: sizes small, large; N 5, 10; tasks MNLI, QQP," in text
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")
+def test_every_tex_compiles_and_fits_the_page(grid, tmp_path):
+    pages = "\n\\clearpage\n".join(f"\\input{{{name}.tex}}" for name in NAMES)
+    for name in NAMES:
+        shutil.copy(grid[1] / f"{name}.tex", tmp_path)
+    (tmp_path / "page.tex").write_text(
+        "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n"
+        f"{pages}\n\\end{{document}}\n"
+    )
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    too_wide = re.findall(r"Overfull \\hbox \((.*?)pt too wide\)", done.stdout)
+    assert not [width for width in too_wide if float(width) > 1.0], too_wide
