@@ -47,6 +47,12 @@ def threads(stage):
     return settings.resources_of(stage).threads
 
 
+def every_core(stage):
+    """All cores of this run; what the config asks for on a cluster, where a run has no such number."""
+    # Not `workflow.cores`, which raises an error there.
+    return max(workflow.resource_settings.cores or 1, threads(stage))
+
+
 def starting_checkpoint(stage, wildcards):
     """The weights a training starts from; none if it starts fresh."""
     before = variants[wildcards.model].stage_before(stage)

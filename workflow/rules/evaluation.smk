@@ -123,8 +123,7 @@ rule throughput:
         paths.benchmark("throughput/{timed}")
     conda:
         ENVIRONMENT
-    # Nothing may run beside it: on one machine it takes every core.
-    threads: max(workflow.cores or 1, threads("throughput"))
+    threads: every_core("throughput")  # nothing may run beside it
     resources:
         **job("throughput"),
     params:
