@@ -118,6 +118,17 @@ def test_contextual_multiplexing_attends_within_and_then_across(ids):
         torch.testing.assert_close(found[position], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+def test_contextual_layers_have_the_encoders_dropout(rate):
+    config = make_config(multiplexer="contextual")
+    config.encoder.hidden_dropout_prob = config.encoder.attention_probs_dropout_prob = rate
+    model = MuxModel(config).train()
+    words, mask = torch.randn(2, 3, 5, 16), torch.ones(2, 3, 5)
+    torch.manual_seed(0)
+    first = model.multiplexer(words, mask)
+    assert torch.equal(first, model.multiplexer(words, mask)) == (rate == 0)
+
+
 # --- Properties ---------------------------------------------------------------------------------
 
 

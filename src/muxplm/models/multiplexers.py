@@ -59,11 +59,13 @@ def _bert_layer(config):
     from transformers import BertConfig
     from transformers.models.bert.modeling_bert import BertLayer
 
+    dropouts = ("hidden_dropout_prob", "attention_probs_dropout_prob")
     return BertLayer(
         BertConfig(
             hidden_size=config.embedding_size,
             num_attention_heads=config.encoder.num_attention_heads,
             intermediate_size=config.encoder.intermediate_size,
+            **{name: getattr(config.encoder, name, 0.0) for name in dropouts},
             attn_implementation="sdpa",
         )
     )
