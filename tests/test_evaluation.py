@@ -107,6 +107,12 @@ def metrics_of(file: str, key: str, **wanted) -> dict:
 # --- Ensembles -----------------------------------------------------------------------------------
 
 
+def completed(batch, n):
+    """The model's own filler: the last group's rows once more, from its first on."""
+    last = batch[len(batch) // n * n :]
+    return batch + (last * n)[: n - len(last)] if last else batch
+
+
 def averaged_logits(settings, task, training_seed, copies, order_of) -> list[torch.Tensor]:
     """Section 5.4 in plain loops: duplicate, order, one group at a time, average by hand."""
     tokenizer = read_tokenizer(settings)
@@ -116,8 +122,7 @@ def averaged_logits(settings, task, training_seed, copies, order_of) -> list[tor
     model = load_model(task.kind, Path(path).parent).eval()
     batch = [i for i in range(ROWS) for _ in range(copies)]
     batch = [batch[j] for j in order_of(len(batch))]
-    while len(batch) % N:
-        batch.append(batch[len(batch) - ROWS * copies])  # the model's own filler: the first ones
+    batch = completed(batch, N)
     sums = [[] for _ in rows]
     for start in range(0, len(batch), N):
         group = batch[start : start + N]
@@ -330,7 +335,7 @@ def test_groups_are_the_strategys(settings):
     model = load_model("regression", Path(settings.paths.finetuned(NAME, "stsb", 1)).parent).eval()
     drawn = permuted(SEEDS[0])(ROWS).tolist()
     order = sorted(drawn, key=lambda i: len(rows[i]["input_ids"]))
-    filled = [*order, *order[: -ROWS % N]]
+    filled = completed(order, N)
     values = {}
     for start in range(0, len(filled), N):
         group = filled[start : start + N]
@@ -396,7 +401,7 @@ def plain(model_class, encoder):
 @pytest.mark.parametrize("demultiplexer", ["rsa", "prefix"])
 def test_layer_means_of_multiplexed_models(demultiplexer, ids):
     model = build(MuxModel, demultiplexer=demultiplexer)
-    filled = torch.cat([ids, ids[:2]])  # 7 rows in three groups: two rows stand in once more
+    filled = ids[[0, 1, 2, 3, 4, 5, 6, 6, 6]]  # 7 rows in three groups: the last stands in for two
     sequences = [mixture(model, filled[start : start + 3]) for start in (0, 3, 6)]
     if demultiplexer == "prefix":
         prefix = mixture(model, torch.tensor([[50, 53, 53], [53, 51, 53], [53, 53, 52]]))

@@ -89,14 +89,15 @@ class MuxModel(MuxPreTrainedModel):
     def encode(self, input_ids, attention_mask=None, **kwargs) -> Encoded:
         """(R, L) ids -> B groups through the encoder. R need not be a multiple of N.
 
-        The last group is completed with rows from the start of the same batch, always the same ones,
-        so a result does not change from call to call.
+        The last group is completed with its own rows, from its first on: a result then depends on the
+        group alone, not on the size of the batch it came in, nor on chance.
         """
         n = self.config.num_instances
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         rows = len(input_ids)
-        if rows % n:
-            filled = torch.arange(-(-rows // n) * n, device=input_ids.device) % rows
+        if left := rows % n:
+            filler = rows - left + torch.arange(n - left, device=input_ids.device) % left
+            filled = torch.cat([torch.arange(rows, device=input_ids.device), filler])
             input_ids, mask = input_ids[filled], mask[filled]  # (R, L) -> (B*N, L)
         embedded = self.get_input_embeddings()(input_ids)  # (B*N, L, E)
         embedded = embedded.unflatten(0, (-1, n))  # (B*N, L, E) -> (B, N, L, E)
