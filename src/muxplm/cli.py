@@ -65,6 +65,16 @@ def pretrain(model: Model, config: Files = ()):
 
 
 @app.command()
+def fetch(model: Model, task: str = "", config: Files = ()):
+    """Convert the authors' checkpoint of a variant; with --task, the one fine-tuned on it."""
+    from muxplm.models.released import fetch
+
+    settings = configuration.load(config)
+    name = _known(model, settings.variants, "variant")
+    fetch(settings, name, _known(task, settings.tasks, "task") if task else None)
+
+
+@app.command()
 def finetune(model: Model, tasks: Tasks = "", seeds: Seeds = "", config: Files = ()):
     """Fine-tune on tasks, once for each training seed."""
     from muxplm.training.stages import finetune
@@ -75,13 +85,18 @@ def finetune(model: Model, tasks: Tasks = "", seeds: Seeds = "", config: Files =
 
 
 @app.command()
-def score(model: Model, tasks: Tasks = "", config: Files = ()):
+def score(
+    model: Model,
+    tasks: Tasks = "",
+    config: Files = (),
+    published: Annotated[bool, typer.Option(help="The authors' fine-tuned model.")] = False,
+):
     """Score fine-tuned models under every composition seed."""
     from muxplm.evaluation.score import write_scores
 
     settings = configuration.load(config)
     name = _known(model, settings.variants, "variant")
-    write_scores(settings, name, _task_list(tasks, settings))
+    write_scores(settings, name, _task_list(tasks, settings), published)
 
 
 @app.command()
@@ -173,6 +188,53 @@ def benchmark(
     from muxplm.evaluation.benchmark import run_benchmark
 
     run_benchmark(str(output), precision, rounds, batch)
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="A folder in the authors' layout, or a Hub id.")],
+    destination: Annotated[Path, typer.Argument(help="The folder to write.")],
+    revision: Annotated[str, typer.Option(help="Commit of the Hub's repository.")] = "",
+):
+    """Turn a checkpoint of the paper's authors into a model that transformers loads."""
+    from muxplm.models.conversion import convert
+
+    convert(source, str(destination), revision or None)
+
+
+@app.command()
+def export(
+    model: Model,
+    task: str,
+    destination: Annotated[Path, typer.Argument(help="The folder to write.")],
+    config: Files = (),
+):
+    """Write a fine-tuned model with tokenizer and model card, ready for the Hub."""
+    from muxplm.reporting.card import export
+
+    settings = configuration.load(config)
+    name = _known(model, settings.variants, "variant")
+    export(settings, name, _known(task, settings.tasks, "task"), str(destination))
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="Folder of a fine-tuned model and its tokenizer.")],
+    source: Annotated[Path, typer.Option("--input", help="A .jsonl, .csv or .parquet file.")],
+    output: Annotated[Path, typer.Option(help="The same kinds.")],
+    text: Annotated[list[str], typer.Option(help="Column of the text; twice for pairs.")] = (
+        "text",
+    ),
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts a pass, in whole groups.")] = 64,
+    precision: Annotated[str, typer.Option(help="bf16, fp32 or auto.")] = "auto",
+    composition_seed: Annotated[int | None, typer.Option(help="Shuffle with this seed.")] = None,
+    copies: Annotated[int, typer.Option(min=1, help="Ensemble: each text so often, up to N.")] = 1,
+):
+    """Label the texts of a file with a fine-tuned model."""
+    from muxplm.prediction import predict
+
+    _known(precision, ("bf16", "fp32", "auto"), "precision")
+    predict(model, source, output, text, batch_size, precision, composition_seed, copies)
 
 
 @app.command()

@@ -152,6 +152,18 @@ class Resources(Section):
     gpu: Annotated[int, Field(ge=0)] = 0
 
 
+class Released(Section):
+    """The authors' checkpoints in the place of priming and pre-training.
+
+    mirror: a folder that holds owner/model as the Hub does; null for the Hub. revisions: a commit for
+    each of the Hub's ids; `revision` where none is given.
+    """
+
+    mirror: str | None = None
+    revision: Annotated[str, Field(min_length=1)] = "main"
+    revisions: dict[str, str] = {}
+
+
 class Plan(Section):
     """Used only to estimate hours: sustained FLOP/s of one GPU, or of one job without a GPU."""
 
@@ -169,6 +181,7 @@ class Settings(Section):
     instances: Annotated[list[Positive], Field(min_length=1)]
     tasks: Annotated[list[TaskName], Field(min_length=1)]
     ablations: list[Ablation] = []
+    dialects: list[Literal[tuple(experiments.DIALECTS)]] = []  # rows of the table of dialects
     training_seeds: Annotated[list[int], Field(min_length=1)]
     composition_seeds: Annotated[list[int], Field(min_length=1)]
     bundle: Literal["all", "task", "cell"]  # a fine-tuning job per model, task, or task and seed
@@ -182,11 +195,13 @@ class Settings(Section):
     prime: Training
     pretrain: Training
     finetune: Finetuning
+    released: Released | None = None
     overrides: dict[str, dict[Literal[("model", *experiments.STAGES)], dict]] = {}
     throughput: Throughput
     resources: dict[
         Literal[
-            *("task_data", "tokenizer", "blocks", *experiments.STAGES, "score", "ensembles"),
+            *("task_data", "tokenizer", "blocks", "released", *experiments.STAGES, "score"),
+            *("published_scores", "ensembles"),
             *("compositions", "muxology", "throughput", "tables", "figures", "claims"),
         ],
         Resources,
@@ -219,7 +234,7 @@ class Settings(Section):
     def axes(self) -> Axes:
         changes = tuple(ablation.model_dump(exclude_none=True) for ablation in self.ablations)
         lists = (self.families, self.sizes, self.instances, self.tasks, changes)
-        return Axes(*map(tuple, lists))
+        return Axes(*map(tuple, lists), self.released is not None, tuple(self.dialects))
 
     @property
     def paths(self) -> Paths:
@@ -264,16 +279,19 @@ class Settings(Section):
         Where files lie, how many threads run and what else the grid holds do not count.
         """
         variant = self.variants[model]
+        if self.released and stage != "finetune":
+            return self.released_recipe(experiments.released_id(variant))
         training = self.training(stage, model).model_dump()
         if task_names:
             training["steps"] = {task: training["steps"][task] for task in task_names}
         before, family = variant.stage_before(stage), variant.recipe
+        dialect = sorted(experiments.DIALECTS[variant.dialect].items())
         return digest(
             {
                 "stage": stage,
                 "numerics": NUMERICS[stage],
                 "variant": model,
-                "parts": [family.encoder, variant.multiplexer, variant.demultiplexer],
+                "parts": [family.encoder, variant.multiplexer, variant.demultiplexer, *dialect],
                 "losses": [family.objective, family.finetune_retrieval, variant.retrieval_rate],
                 "positions": max(self.max_length, self.task_length),
                 "shape": self.shapes[variant.size].model_dump(),
@@ -286,6 +304,11 @@ class Settings(Section):
                 "before": self.recipe(before, model) if before else None,
             }
         )
+
+    def released_recipe(self, hub_id: str) -> str:
+        """The same of a checkpoint of the authors'."""
+        revision = self.released.revisions.get(hub_id, self.released.revision)
+        return digest([hub_id, revision, NUMERICS["released"]])
 
     def resources_of(self, stage: str) -> Resources:
         return self.resources.get(stage, Resources())
@@ -338,7 +361,7 @@ class Settings(Section):
 # Raised by hand when code changes what a stage computes; see tests/test_numerics.py.
 NUMERICS = {
     **{"data": 1, "prime": 1, "pretrain": 1, "finetune": 1, "score": 2, "throughput": 1},
-    **{"ensembles": 2, "compositions": 2, "muxology": 1},
+    **{"ensembles": 2, "compositions": 2, "muxology": 1, "released": 1},
 }
 
 

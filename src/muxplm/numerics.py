@@ -6,10 +6,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent
 _MODELS = ("models/configuration.py", "models/multiplexers.py", "models/demultiplexers.py")
-_MODELS += ("models/modeling.py", "models/build.py", "precision.py", "data/collation.py")
+_MODELS += ("models/modeling.py", "models/heads.py", "models/build.py")
+_MODELS += ("precision.py", "data/collation.py")
 _TRAINING = (*_MODELS, "training/trainer.py", "training/stages.py")
 _TRAINING += ("evaluation/language_modeling.py",)
-_SCORE = (*_MODELS, "evaluation/score.py", "evaluation/metrics.py")
+_SCORE = (*_MODELS, "grouping.py", "evaluation/score.py", "evaluation/metrics.py")
 
 FILES = {
     "data": ("data/prepare.py", "data/sources.py", "data/synthetic", "tasks.py"),
@@ -21,6 +22,7 @@ FILES = {
     "ensembles": (*_SCORE, "evaluation/ensembling.py"),
     "compositions": (*_SCORE, "evaluation/composition.py"),
     "muxology": (*_MODELS, "evaluation/muxology.py", "evaluation/language_modeling.py"),
+    "released": (*_MODELS, "models/conversion.py"),
     "reporting": ("reporting", "experiments.py", "tasks.py"),
 }
 

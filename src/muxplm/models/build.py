@@ -10,6 +10,7 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 
+from muxplm import experiments
 from muxplm.config import nearest
 from muxplm.data.prepare import prefix_token_ids
 from muxplm.files import DataError
@@ -36,6 +37,7 @@ def model_config(settings, variant, tokenizer):
     encoder = _encoder_config(settings, variant, tokenizer)
     if not variant.recipe.multiplexed:
         return AutoConfig.for_model(**encoder)
+    dialect = experiments.DIALECTS[variant.dialect]
     for part, known in (("multiplexer", MULTIPLEXERS), ("demultiplexer", DEMULTIPLEXERS)):
         name = getattr(variant, part)
         if name not in known:
@@ -55,7 +57,15 @@ def model_config(settings, variant, tokenizer):
         prefix_token_ids=prefix,
         classifier_dropout=model.dropout,
         pad_token_id=tokenizer.pad_token_id,
+        padded_length=settings.max_length if sees_padding(variant) else None,
+        **dialect,
     )
+
+
+def sees_padding(variant) -> bool:
+    """Whether padding changes what the model says, so that all rows have to be of one length."""
+    dialect = experiments.DIALECTS[variant.dialect]
+    return dialect.get("dialect") == "released" or dialect.get("masks_padding") is False
 
 
 def _encoder_config(settings, variant, tokenizer) -> dict:

@@ -3,17 +3,24 @@
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+DIALECTS = ("paper", "released")
+
 
 class MuxConfig(PreTrainedConfig):
     """`multiplexer -> encoder -> demultiplexer -> head`.
 
     num_instances: N, how many inputs go through the encoder as one.
-    multiplexer, demultiplexer: names in the registries MULTIPLEXERS and DEMULTIPLEXERS.
+    multiplexer, demultiplexer: names in the registries of `dialect`.
     demultiplexer_layers: linear layers of the demultiplexer's MLP.
-    prefix_token_ids: N + 1 vocabulary ids that only the prefix demultiplexer uses: one for each
-        instance, and one that pads the prefix.
+    prefix_token_ids: vocabulary ids that only the prefix demultiplexer uses: one for each instance,
+        one that pads the prefix and, in the released dialect, one that ends it.
     retrieval_weight: weight of the token-retrieval loss beside the head's own, which gets the rest.
     encoder: the encoder's config, or its values as a dict with "model_type".
+    dialect: "paper", or "released": what the authors' checkpoints were trained with (docs/dialects.md).
+    embeds_twice, masks_padding, demultiplexer_norms: three of the differences between the dialects, each
+        to be set alone; None means as the dialect has it.
+    first_token_id: released dialect: this id takes the place of every row's first.
+    padded_length: the length to which rows are padded for a model that sees padding; None: any.
 
     Raises ValueError where the parts do not fit together.
     """
@@ -29,17 +36,44 @@ class MuxConfig(PreTrainedConfig):
     retrieval_weight: float = 0.0
     classifier_dropout: float = 0.1
     encoder: PreTrainedConfig | dict | None = None
+    dialect: str = "paper"
+    embeds_twice: bool | None = None
+    masks_padding: bool | None = None
+    demultiplexer_norms: bool | None = None
+    first_token_id: int | None = None
+    padded_length: int | None = None
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
         if self.num_instances < 1:
             raise ValueError(f"num_instances is {self.num_instances}; it must be at least 1")
-        given = len(self.prefix_token_ids or ())
-        if self.demultiplexer == "prefix" and given != self.num_instances + 1:
+        if self.dialect not in DIALECTS:
+            raise ValueError(
+                f"dialect is {self.dialect!r}; it must be one of {', '.join(DIALECTS)}"
+            )
+        defaults = {
+            "embeds_twice": self.released,
+            "masks_padding": not self.released,
+            "demultiplexer_norms": not self.released,
+        }
+        for name, default in defaults.items():
+            if getattr(self, name) is None:
+                setattr(self, name, default)
+        largest = max(self.prefix_token_ids or [0])
+        if self.encoder is not None and largest >= self.vocab_size:
+            raise ValueError(
+                f"prefix_token_ids has {largest}, and the vocabulary {self.vocab_size} ids"
+            )
+        given, needed = len(self.prefix_token_ids or ()), self.num_instances + 1 + self.released
+        if self.demultiplexer == "prefix" and given != needed:
             raise ValueError(
                 f"prefix_token_ids holds {given} ids; a prefix demultiplexer for N = "
-                f"{self.num_instances} needs {self.num_instances + 1} spare ids of the vocabulary"
+                f"{self.num_instances} needs {needed} spare ids of the vocabulary"
             )
+
+    @property
+    def released(self) -> bool:
+        return self.dialect == "released"
 
     @property
     def hidden_size(self) -> int:
@@ -60,7 +94,16 @@ class MuxConfig(PreTrainedConfig):
 
     @property
     def prefix_length(self) -> int:
-        """How many positions of the encoder's input the demultiplexer takes for itself."""
+        """P: how many positions of the encoder's input the demultiplexer takes for itself."""
+        if self.demultiplexer != "prefix":
+            return 0
+        return (
+            self.num_instances + self.released
+        )  # the released prefix ends with a [CLS] of its own
+
+    @property
+    def summary_position(self) -> int:
+        """Where a classifier reads: the first position that identifies no instance."""
         return self.num_instances if self.demultiplexer == "prefix" else 0
 
 

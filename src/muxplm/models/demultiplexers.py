@@ -9,6 +9,12 @@ import torch
 from torch import nn
 
 
+def layer_norm(config):
+    """Over the hidden width; in the released dialect with the encoder's epsilon."""
+    eps = {"eps": config.encoder.layer_norm_eps} if config.released else {}
+    return nn.LayerNorm(config.hidden_size, **eps)
+
+
 class Demultiplexer(nn.Module):
     """h_j^i = MLP([key_i ; h_j]), equations (3) and (6); subclasses say what the keys are."""
 
@@ -21,7 +27,11 @@ class Demultiplexer(nn.Module):
         self.layers = nn.ModuleList(
             nn.Linear(hidden, hidden) for _ in range(config.demultiplexer_layers - 1)
         )
-        self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(config.demultiplexer_layers))
+        # Without norms, as in the released dialect, the last layer still has its own.
+        kinds = [config.demultiplexer_norms] * (config.demultiplexer_layers - 1) + [True]
+        self.norms = nn.ModuleList(
+            layer_norm(config) if normed else nn.Identity() for normed in kinds
+        )
         self.activation = nn.GELU()
 
     def instance_keys(self, prefix):
@@ -34,6 +44,10 @@ class Demultiplexer(nn.Module):
         where: a pair (rows, positions) of index vectors of length M; only those M states are
         computed, (M, H). A loss over 15 % of the tokens needs no others.
         """
+        return self.refine(self.combine(hidden, prefix, where))
+
+    def combine(self, hidden, prefix=None, where=None):
+        """The first layer, over [key ; hidden], and its activation: shapes as in `forward`."""
         mixed = self.from_hidden(hidden)  # (B, L, H)
         keys = self.from_key(self.instance_keys(prefix))  # (B or 1, N, H)
         if where is None:
@@ -45,7 +59,11 @@ class Demultiplexer(nn.Module):
             instance = rows % self.num_instances  # row b*N + i -> i
             keys = keys.expand(len(hidden), -1, -1)
             x = mixed[group, positions] + keys[group, instance]  # (M, H)
-        x = self.norms[0](self.activation(x))
+        return self.activation(x)
+
+    def refine(self, x):
+        """The other layers, (..., H) -> (..., H)."""
+        x = self.norms[0](x)
         for layer, norm in zip(self.layers, self.norms[1:], strict=True):
             x = norm(self.activation(layer(x))) + x
         return x
@@ -69,4 +87,70 @@ class PrefixDemultiplexer(Demultiplexer):
         return prefix  # (B, N, H)
 
 
+class ReleasedRSADemultiplexer(RSADemultiplexer):
+    """RSA as in the authors' checkpoints: what demultiplexes is not what was pre-trained.
+
+    `layers` and `norms` are shared with the retrieval head (`retrieve`). Demultiplexing skips the last
+    of them, has dropout where the norms should be, and ends in a layer of its own.
+    """
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.norms = nn.ModuleList(layer_norm(config) for _ in range(config.demultiplexer_layers))
+        self.pre_decoder = nn.Linear(config.hidden_size, config.hidden_size)
+        self.pre_decoder_norm = layer_norm(config)
+        self.dropout = nn.Dropout(config.encoder.hidden_dropout_prob)
+        self.normed = config.demultiplexer_norms
+        self.skips = config.encoder.model_type != "bert"
+
+    def refine(self, x):
+        """(..., H) -> (..., H)."""
+        between = self.norms if self.normed else [self.dropout] * len(self.norms)
+        x = between[0](x)
+        for layer, norm in zip(self.layers[:-1], between[1:-1], strict=True):
+            x = norm(self.activation(layer(x))) + x
+        return self.pre_decoder_norm(self.activation(self.pre_decoder(x))) + x
+
+    def retrieve(self, hidden, where=None):
+        """What the retrieval head reads: BERT's takes two layers without skips, ELECTRA's all."""
+        x = self.norms[0](self.combine(hidden, where=where))
+        if not self.skips:
+            return self.norms[1](self.activation(self.layers[0](x)))
+        for layer, norm in zip(self.layers, self.norms[1:], strict=True):
+            x = norm(self.activation(layer(x))) + x
+        return x
+
+
+class MLPDemultiplexer(nn.Module):
+    """One MLP per instance, without keys: DataMUX's other demultiplexer, of its T-MUX checkpoints."""
+
+    def __init__(self, config):
+        super().__init__()
+        hidden, self.num_instances = config.hidden_size, config.num_instances
+        self.layers = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(self.num_instances))
+        self.norms = nn.ModuleList(layer_norm(config) for _ in range(self.num_instances))
+        self.dropout = nn.Dropout(config.encoder.hidden_dropout_prob)
+        self.activation = nn.GELU()
+
+    def forward(self, hidden, prefix=None, where=None):
+        """As in `Demultiplexer`: hidden (B, L, H) -> (B*N, L, H), or (M, H) at `where`."""
+        if where is not None:
+            rows, positions = where
+            hidden = hidden[rows // self.num_instances, positions]  # (M, H)
+        of_instance = [
+            norm(self.activation(layer(self.dropout(hidden))))
+            for layer, norm in zip(self.layers, self.norms, strict=True)
+        ]
+        if where is None:
+            return torch.stack(of_instance, dim=1).flatten(0, 1)  # N x (B, L, H) -> (B*N, L, H)
+        instance = rows % self.num_instances  # row b*N + i -> i
+        return torch.stack(of_instance)[instance, torch.arange(len(rows), device=rows.device)]
+
+
+# By dialect and name.
 DEMULTIPLEXERS = {"rsa": RSADemultiplexer, "prefix": PrefixDemultiplexer}
+RELEASED_DEMULTIPLEXERS = {
+    "rsa": ReleasedRSADemultiplexer,
+    "prefix": PrefixDemultiplexer,
+    "mlp": MLPDemultiplexer,
+}

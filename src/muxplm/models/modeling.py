@@ -2,7 +2,8 @@
 
 Shapes: R rows of the caller's batch, L tokens each, in B = ceil(R / N) groups; row b*N + i is instance
 i of group b. E is the width of the word embeddings, H of the hidden states, V the vocabulary, P the
-length of the prefix (N for the prefix demultiplexer, else 0).
+length of the prefix (0 but for the prefix demultiplexer). Where the authors' checkpoints differ from the
+paper, `config.dialect` decides: docs/dialects.md.
 """
 
 import inspect
@@ -28,8 +29,13 @@ from transformers.modeling_outputs import (
 )
 
 from muxplm.models.configuration import MuxConfig
-from muxplm.models.demultiplexers import DEMULTIPLEXERS, RSADemultiplexer
-from muxplm.models.multiplexers import MULTIPLEXERS, HadamardMultiplexer
+from muxplm.models.demultiplexers import (
+    DEMULTIPLEXERS,
+    RELEASED_DEMULTIPLEXERS,
+    RSADemultiplexer,
+)
+from muxplm.models.heads import LanguageModelHead, ReleasedLanguageModelHead, classifier
+from muxplm.models.multiplexers import MULTIPLEXERS, RELEASED_MULTIPLEXERS, HadamardMultiplexer
 
 IGNORED = -100  # label of a position that no loss reads
 
@@ -39,7 +45,8 @@ class Encoded:
     """What the encoder made of the groups. `input_ids` and `mask` hold the filler rows too."""
 
     hidden: torch.Tensor  # (B, L, H)
-    prefix: torch.Tensor  # (B, P, H)
+    prefix: torch.Tensor | None  # (B, N, H), the prefix demultiplexer's keys
+    summary: torch.Tensor  # (B, 1, H), what classifiers of whole rows read
     input_ids: torch.Tensor  # (B*N, L)
     mask: torch.Tensor  # (B*N, L) of 0 and 1
 
@@ -57,8 +64,12 @@ class MuxPreTrainedModel(PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, (HadamardMultiplexer, RSADemultiplexer)):
             init.normal_(module.keys, mean=0.0, std=1.0)  # equation (1): v ~ N(0, I)
-        elif isinstance(module, LanguageModelHead):
+            if self.config.released and isinstance(module, HadamardMultiplexer):
+                init.copy_(module.keys, F.normalize(module.keys, dim=-1))  # of length 1
+        elif isinstance(module, LanguageModelHead | ReleasedLanguageModelHead):
             init.zeros_(module.bias)
+            if getattr(module, "weight", None) is not None:
+                init.normal_(module.weight, mean=0.0, std=self.config.initializer_range)
 
     def get_input_embeddings(self):
         return getattr(self, "model", self).encoder.get_input_embeddings()
@@ -69,15 +80,20 @@ class MuxModel(MuxPreTrainedModel):
 
     def __init__(self, config):
         super().__init__(config)
-        self.multiplexer = MULTIPLEXERS[config.multiplexer](config)
+        multiplexers = RELEASED_MULTIPLEXERS if config.released else MULTIPLEXERS
+        demultiplexers = RELEASED_DEMULTIPLEXERS if config.released else DEMULTIPLEXERS
+        self.multiplexer = multiplexers[config.multiplexer](config)
         self.encoder = _build_encoder(config.encoder)
-        self.demultiplexer = DEMULTIPLEXERS[config.demultiplexer](config)
+        self.demultiplexer = demultiplexers[config.demultiplexer](config)
         if config.prefix_length:
             # prefix_i holds instance i's own id at position i and the padding id elsewhere.
-            *own, padding = config.prefix_token_ids
-            prefix = torch.full((len(own), len(own)), padding)  # (N, P) with P = N
-            prefix.fill_diagonal_(0).add_(torch.diag(torch.tensor(own)))
-            self.register_buffer("prefix_ids", prefix)
+            n, ids = config.num_instances, torch.tensor(config.prefix_token_ids)
+            own = torch.eye(n, dtype=torch.bool)
+            prefix = torch.where(own, ids[:n], ids[n])  # (N, N)
+            ends = ids[n + 1 :].expand(
+                n, -1
+            )  # (N, P - N): nothing, or the released dialect's [CLS]
+            self.register_buffer("prefix_ids", torch.cat([prefix, ends], dim=1))  # (N, P)
         self.post_init()
 
     def forward(self, input_ids, attention_mask=None):
@@ -92,51 +108,41 @@ class MuxModel(MuxPreTrainedModel):
         The last group is completed with its own rows, from its first on: a result then depends on the
         group alone, not on the size of the batch it came in, nor on chance.
         """
-        n = self.config.num_instances
+        n, p = self.config.num_instances, self.config.prefix_length
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         rows = len(input_ids)
         if left := rows % n:
             filler = rows - left + torch.arange(n - left, device=input_ids.device) % left
             filled = torch.cat([torch.arange(rows, device=input_ids.device), filler])
             input_ids, mask = input_ids[filled], mask[filled]  # (R, L) -> (B*N, L)
-        embedded = self.get_input_embeddings()(input_ids)  # (B*N, L, E)
-        embedded = embedded.unflatten(0, (-1, n))  # (B*N, L, E) -> (B, N, L, E)
-        instance_mask = mask.unflatten(0, (-1, n))  # (B*N, L) -> (B, N, L)
-        mixed = self.multiplexer(embedded, instance_mask)  # (B, N, L, E) -> (B, L, E)
-        group_mask = instance_mask.amax(dim=1)  # (B, N, L) -> (B, L): some instance is still going
-        if self.config.prefix_length:
-            prefix = self._mixed_prefix().expand(len(mixed), -1, -1)  # (1, P, E) -> (B, P, E)
-            mixed = torch.cat([prefix.to(mixed.dtype), mixed], dim=1)  # (B, P + L, E)
-            group_mask = F.pad(group_mask, (self.config.prefix_length, 0), value=1)
+        if self.config.first_token_id is not None:
+            first = torch.full_like(input_ids[:, :1], self.config.first_token_id)
+            input_ids = torch.cat([first, input_ids[:, 1:]], dim=1)  # (B*N, L)
+        ids, shown = input_ids, mask
+        if p:
+            prefix = self.prefix_ids.repeat(len(ids) // n, 1)  # (N, P) -> (B*N, P)
+            ids = torch.cat([prefix, ids], dim=1)  # (B*N, P + L)
+            shown = F.pad(shown, (p, 0), value=1)
+        embedded = self.embed(ids).unflatten(0, (-1, n))  # (B*N, P + L, E) -> (B, N, P + L, E)
+        shown = shown.unflatten(0, (-1, n))  # (B*N, P + L) -> (B, N, P + L)
+        mixed = self.multiplexer(embedded, shown)  # (B, N, P + L, E) -> (B, P + L, E)
+        group_mask = shown.amax(dim=1)  # (B, N, P + L) -> (B, P + L): some instance is still going
+        masked = self.config.masks_padding and attention_mask is not None
         hidden = self.encoder(
-            inputs_embeds=mixed,
-            attention_mask=None if attention_mask is None else group_mask,
-            **kwargs,
+            inputs_embeds=mixed, attention_mask=group_mask if masked else None, **kwargs
         ).last_hidden_state  # (B, P + L, H)
-        prefix, hidden = hidden.split([hidden.shape[1] - mask.shape[1], mask.shape[1]], dim=1)
-        return Encoded(hidden, prefix, input_ids, mask)
+        keys = hidden[:, :n] if p else None
+        s = self.config.summary_position
+        return Encoded(hidden[:, p:], keys, hidden[:, s : s + 1], input_ids, mask)
 
-    def _mixed_prefix(self):
-        """The N prefixes multiplexed like any N sequences; they are the same for every group."""
-        embedded = self.get_input_embeddings()(self.prefix_ids)[None]  # (1, N, P, E)
-        return self.multiplexer(embedded, torch.ones_like(self.prefix_ids)[None])  # (1, P, E)
+    def embed(self, ids):
+        """(rows, L) ids -> what is mixed, (rows, L, E): word embeddings; the encoder adds positions.
 
-
-class LanguageModelHead(nn.Module):
-    """Hidden states to scores over the vocabulary; the output matrix is the word embeddings'.
-
-    The embeddings are passed in at each call: owned once, they are saved once.
-    """
-
-    def __init__(self, config):
-        super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.embedding_size)
-        self.norm = nn.LayerNorm(config.embedding_size)
-        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
-
-    def forward(self, hidden, embeddings):
-        """hidden (..., H), embeddings (V, E) -> (..., V)."""
-        return F.linear(self.norm(F.gelu(self.dense(hidden))), embeddings, self.bias)
+        In the released dialect the complete embeddings are mixed, and the encoder embeds the mixture
+        as if it were words: positions and layer norm come twice.
+        """
+        words = self.get_input_embeddings()
+        return self.encoder.embeddings(ids) if self.config.embeds_twice else words(ids)
 
 
 class MuxModelWithHead(MuxPreTrainedModel):
@@ -148,13 +154,20 @@ class MuxModelWithHead(MuxPreTrainedModel):
         super().__init__(config)
         self.model = MuxModel(config)
         if self.needs_language_model_head or config.retrieval_weight:
-            self.lm_head = LanguageModelHead(config)
+            head = ReleasedLanguageModelHead if config.released else LanguageModelHead
+            self.lm_head = head(config)
 
-    def demultiplex(self, encoded: Encoded, **where):
-        return self.model.demultiplexer(encoded.hidden, encoded.prefix, **where)
+    def demultiplex(self, encoded: Encoded):
+        return self.model.demultiplexer(encoded.hidden, encoded.prefix)
 
-    def vocabulary_scores(self, hidden):
-        return self.lm_head(hidden, self.get_input_embeddings().weight)
+    def vocabulary_scores(self, encoded: Encoded, **where):
+        embeddings = self.get_input_embeddings().weight  # (V, E)
+        return self.lm_head(self.model.demultiplexer, encoded, embeddings, **where)
+
+    def cut(self, *tensors):
+        """Room for the prefix, in the released dialect's pre-training: (R, L) -> (R, L - P)."""
+        p = self.config.prefix_length if self.config.released else 0
+        return [t if t is None or not p else t[:, :-p] for t in tensors]
 
     def retrieval_loss(self, encoded: Encoded):
         """Cross-entropy of one instance's own token, drawn anew for each position of each group.
@@ -169,7 +182,7 @@ class MuxModelWithHead(MuxPreTrainedModel):
         positions = torch.arange(length, device=rows.device).expand_as(rows)  # (B, L)
         kept = encoded.mask[rows, positions].bool()
         where = (rows[kept], positions[kept])  # (M,) each
-        scores = self.vocabulary_scores(self.demultiplex(encoded, where=where))  # (M, V)
+        scores = self.vocabulary_scores(encoded, where=where)  # (M, V)
         return F.cross_entropy(scores.float(), encoded.input_ids[where])
 
     def total_loss(self, task_loss, encoded: Encoded):
@@ -194,7 +207,7 @@ class MuxForTokenRetrieval(MuxModelWithHead):
         encoded = self.model.encode(input_ids, attention_mask)
         if labels is not None:
             return MaskedLMOutput(loss=self.retrieval_loss(encoded))
-        scores = self.vocabulary_scores(self.demultiplex(encoded))  # (B*N, L, V)
+        scores = self.vocabulary_scores(encoded)  # (B*N, L, V)
         return MaskedLMOutput(logits=scores[: len(input_ids)])
 
 
@@ -213,12 +226,14 @@ class MuxForMaskedLM(MuxModelWithHead):
         With labels (R, L), -100 where nothing was masked, only the M masked positions are
         demultiplexed and scored: loss, and logits (M, V) in row-major order of the labels.
         """
+        if labels is not None:
+            input_ids, attention_mask, labels = self.cut(input_ids, attention_mask, labels)
         encoded = self.model.encode(input_ids, attention_mask)
         if labels is None:
-            scores = self.vocabulary_scores(self.demultiplex(encoded))  # (B*N, L, V)
+            scores = self.vocabulary_scores(encoded)  # (B*N, L, V)
             return MaskedLMOutput(logits=scores[: len(input_ids)])
         where = (labels != IGNORED).nonzero(as_tuple=True)  # (M,) rows, (M,) positions
-        scores = self.vocabulary_scores(self.demultiplex(encoded, where=where))  # (M, V)
+        scores = self.vocabulary_scores(encoded, where=where)  # (M, V)
         loss = F.cross_entropy(scores.float(), labels[where])
         return MaskedLMOutput(loss=self.total_loss(loss, encoded), logits=scores)
 
@@ -234,6 +249,8 @@ class MuxForPreTraining(MuxModelWithHead):
 
     def forward(self, input_ids, attention_mask=None, labels=None):
         """(R, L) ids, labels (R, L) of 1 where a token was replaced -> logits (R, L)."""
+        if labels is not None:
+            input_ids, attention_mask, labels = self.cut(input_ids, attention_mask, labels)
         encoded = self.model.encode(input_ids, attention_mask)
         hidden = self.demultiplex(encoded)[: len(input_ids)]  # (B*N, L, H) -> (R, L, H)
         logits = self.discriminator(F.gelu(self.dense(hidden))).squeeze(-1)  # (R, L)
@@ -250,14 +267,15 @@ class MuxForSequenceClassification(MuxModelWithHead):
     def __init__(self, config):
         super().__init__(config)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = classifier(config, of_sequences=True)
+        self.model.multiplexer.masks_instances = True  # of the released contextual multiplexer
         self.post_init()
 
     def forward(self, input_ids, attention_mask=None, labels=None):
         """(R, L) ids, labels (R,) -> logits (R, num_labels)."""
         encoded = self.model.encode(input_ids, attention_mask)
-        first = encoded.hidden[:, :1]  # (B, L, H) -> (B, 1, H): no other position is read
-        pooled = self.model.demultiplexer(first, encoded.prefix)[:, 0]  # (B*N, 1, H) -> (B*N, H)
+        read = self.model.demultiplexer(encoded.summary, encoded.prefix)  # (B, 1, H) -> (B*N, 1, H)
+        pooled = read[:, 0]  # (B*N, H): no other position is demultiplexed
         logits = self.classifier(self.dropout(pooled[: len(input_ids)]))  # (R, num_labels)
         if labels is None:
             return SequenceClassifierOutput(logits=logits)
@@ -274,7 +292,7 @@ class MuxForTokenClassification(MuxModelWithHead):
     def __init__(self, config):
         super().__init__(config)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = classifier(config, of_sequences=False)
         self.post_init()
 
     def forward(self, input_ids, attention_mask=None, labels=None):

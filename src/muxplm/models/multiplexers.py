@@ -19,12 +19,16 @@ class HadamardMultiplexer(nn.Module):
         super().__init__()
         keys = torch.empty(config.num_instances, config.embedding_size)
         self.register_buffer("keys", keys)  # (N, E)
+        self.masks_padding = config.masks_padding
+        self.scale = len(keys) if config.released else len(keys) ** 0.5
 
     def forward(self, embedded, mask):
         """embedded (B, N, L, E), mask (B, N, L) of 0 and 1 -> (B, L, E). Padding adds nothing."""
-        keys = self.keys[:, None] * mask[..., None]  # (N, 1, E) * (B, N, L, 1) -> (B, N, L, E)
+        keys = self.keys[:, None]  # (N, 1, E)
+        if self.masks_padding:
+            keys = keys * mask[..., None]  # (N, 1, E) * (B, N, L, 1) -> (B, N, L, E)
         mixed = (embedded * keys.to(embedded.dtype)).sum(dim=1)  # (B, N, L, E) -> (B, L, E)
-        return mixed / len(self.keys) ** 0.5
+        return mixed / self.scale
 
 
 class ContextualMultiplexer(HadamardMultiplexer):
@@ -54,6 +58,33 @@ class ContextualMultiplexer(HadamardMultiplexer):
         return mixed.mean(dim=1).view(groups, length, width)  # (B*L, N, E) -> (B, L, E)
 
 
+class ReleasedContextualMultiplexer(HadamardMultiplexer):
+    """Contextual multiplexing as in the authors' checkpoints, over the encoder's complete embeddings.
+
+    Each layer's input is added to its output; `masks_instances` (the classification head alone sets it)
+    says whether instances of which only padding is left are kept from the attention across instances.
+    """
+
+    masks_instances = False
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.within, self.across = _bert_layer(config), _bert_layer(config)
+
+    def forward(self, embedded, mask):
+        """embedded (B, N, L, E), mask (B, N, L) of 0 and 1 -> (B, L, E)."""
+        groups, n, length, width = embedded.shape
+        rows = embedded.flatten(0, 1)  # (B, N, L, E) -> (B*N, L, E)
+        context = _layer(self.within, rows, mask.flatten(0, 1)) + rows
+        context = context.view(groups, n, length, width)  # (B*N, L, E) -> (B, N, L, E)
+        keyed = (context * self.keys[:, None]).transpose(1, 2)  # (B, N, L, E) -> (B, L, N, E)
+        instances = keyed.flatten(0, 1)  # (B, L, N, E) -> (B*L, N, E): N is the sequence now
+        seen = mask.transpose(1, 2).flatten(0, 1)  # (B, N, L) -> (B*L, N)
+        seen = seen if self.masks_instances else torch.ones_like(seen)
+        mixed = _layer(self.across, instances, seen) + instances
+        return mixed.mean(dim=1).view(groups, length, width)  # (B*L, N, E) -> (B, L, E)
+
+
 def _bert_layer(config):
     # Imported late: transformers may be importing its BERT when this module is registered.
     from transformers import BertConfig
@@ -66,6 +97,8 @@ def _bert_layer(config):
             num_attention_heads=config.encoder.num_attention_heads,
             intermediate_size=config.encoder.intermediate_size,
             **{name: getattr(config.encoder, name, 0.0) for name in dropouts},
+            hidden_act=getattr(config.encoder, "hidden_act", "gelu"),
+            layer_norm_eps=getattr(config.encoder, "layer_norm_eps", 1e-12),
             attn_implementation="sdpa",
         )
     )
@@ -79,3 +112,7 @@ def _layer(layer, hidden, mask):
 
 
 MULTIPLEXERS = {"hadamard": HadamardMultiplexer, "contextual": ContextualMultiplexer}
+RELEASED_MULTIPLEXERS = {
+    "hadamard": HadamardMultiplexer,
+    "contextual": ReleasedContextualMultiplexer,
+}

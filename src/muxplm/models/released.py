@@ -1,0 +1,54 @@
+"""The authors' checkpoints in the place of training: from the Hub or a mirror into the results."""
+
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForMaskedLM, AutoModelForPreTraining
+
+from muxplm import experiments
+from muxplm.files import DataError, atomic_folder, write_json
+from muxplm.models.conversion import converted, download, write
+
+PLAIN = {"mlm": AutoModelForMaskedLM, "rtd": AutoModelForPreTraining}
+
+
+def fetch(settings, name: str, task: str | None = None):
+    """Writes the variant's pre-trained model, or the one fine-tuned on `task`, where the DAG wants it.
+
+    DataError if the config asks for no released checkpoints, or if this one cannot be had.
+    """
+    if settings.released is None:
+        raise DataError("this config trains its own models: lay config/released.yaml over it")
+    variant, paths = settings.variants[name], settings.paths
+    hub_id = experiments.released_id(variant)
+    path = paths.checkpoint("pretrain", name)
+    if task:
+        hub_id, path = experiments.published_id(variant, task), paths.published(name, task)
+    folder = locate(settings.released, hub_id)
+    with atomic_folder(Path(path).parent) as draft:
+        if variant.recipe.multiplexed:
+            write(converted(folder), folder, draft)
+        else:
+            resave(folder, PLAIN[variant.recipe.objective], draft)
+        record = {"stage": "released", "model": name, "hub_id": hub_id}
+        write_json(draft / "run.json", record | {"revision": folder.name})
+
+
+def locate(released, hub_id: str) -> Path:
+    """The folder of a checkpoint: in the mirror, or downloaded."""
+    if not released.mirror:
+        return download(hub_id, released.revisions.get(hub_id, released.revision))
+    folder = Path(released.mirror, hub_id)
+    if not folder.is_dir():
+        raise DataError(f"{folder} is missing: the mirror of released.mirror lacks this model")
+    return folder
+
+
+def resave(folder: Path, model_class, destination: Path):
+    """A baseline, which is an ordinary transformers model, as safetensors in float32."""
+    try:
+        model = model_class.from_pretrained(folder, dtype=torch.float32)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise DataError(f"{folder} cannot be loaded ({reason})") from None
+    model.save_pretrained(destination)
