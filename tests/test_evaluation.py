@@ -24,10 +24,11 @@ from muxplm.data.prepare import (
 )
 from muxplm.evaluation import muxology
 from muxplm.evaluation.composition import STRATEGIES, compose, write_compositions
-from muxplm.evaluation.ensembling import duplicated, write_ensembles
+from muxplm.evaluation.ensembling import write_ensembles
 from muxplm.evaluation.muxology import layer_means, write_muxology
 from muxplm.evaluation.score import predict, write_scores
 from muxplm.files import DataError, read_json
+from muxplm.grouping import duplicated
 from muxplm.models.build import load_model, model_config, new_model
 from muxplm.models.modeling import MuxModel
 from muxplm.tasks import TASKS

@@ -7,7 +7,7 @@ from importlib import import_module
 
 import wrapt
 
-# Both modules register their classes when they are imported. That happens as soon as transformers' own
+# These modules register their classes when they are imported. That happens as soon as transformers' own
 # registries are loaded (at once if they are already), and not before: planning the workflow imports
 # this package too, and must not wait seconds for torch.
 
@@ -20,3 +20,8 @@ def _register_config(_):
 @wrapt.when_imported("transformers.models.auto.modeling_auto")
 def _register_models(_):
     import_module("muxplm.models.modeling")
+
+
+@wrapt.when_imported("transformers.pipelines")
+def _register_pipelines(_):
+    import_module("muxplm.pipelines")

@@ -73,13 +73,13 @@ COLLATORS = {"mlm": MaskTokens, "rtd": ReplaceTokens}
 
 
 class PadRows:
-    """Tokenised rows to a batch, padded to its longest row (tag labels to -100)."""
+    """Tokenised rows to a batch, padded to its longest row or to `length` (tag labels to -100)."""
 
-    def __init__(self, pad_token_id: int):
-        self.pad = pad_token_id
+    def __init__(self, pad_token_id: int, length: int | None = None):
+        self.pad, self.length = pad_token_id, length
 
     def __call__(self, rows):
-        length = max(len(row["input_ids"]) for row in rows)
+        length = self.length or max(len(row["input_ids"]) for row in rows)
         ids = torch.full((len(rows), length), self.pad)
         for i, row in enumerate(rows):
             ids[i, : len(row["input_ids"])] = torch.tensor(row["input_ids"])

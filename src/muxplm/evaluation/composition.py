@@ -16,9 +16,9 @@ from muxplm.evaluation.score import (
     describe,
     multiplexed,
     score_orders,
-    shuffled,
     validation_rows,
 )
+from muxplm.grouping import shuffled
 from muxplm.tasks import TASKS
 
 STRATEGIES = ("random", "length", "clustered", "anti-clustered")

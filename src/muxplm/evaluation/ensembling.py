@@ -4,16 +4,14 @@ Section 5.4 and Appendix D.1: k = N costs as many passes as a plain model. The p
 between, 1 < k < N, and leaves them; they are scored here too. k = 1 is the ordinary score.
 """
 
-import torch
-
 from muxplm import files
 from muxplm.evaluation.score import (
     describe,
     multiplexed,
     score_orders,
-    shuffled,
     validation_rows,
 )
+from muxplm.grouping import duplicated
 from muxplm.tasks import TASKS
 
 
@@ -35,12 +33,3 @@ def write_ensembles(settings, name: str, tasks):
         summary = describe(name, task, rows) | {"instances": n, "runs": runs}
         files.write_json(settings.paths.ensembles(name, task_name), summary)
         print(f"ensemble {name} {task_name}: {len(runs)} runs", flush=True)
-
-
-def duplicated(rows: int, copies: int, seed: int) -> torch.Tensor:
-    """Each row number `copies` times, (rows * copies,), permuted by the composition seed.
-
-    Appendix D.1: in order, a group would hold one row N times, which no model was trained on.
-    """
-    each = torch.arange(rows).repeat_interleave(copies)
-    return each[shuffled(len(each), seed)]

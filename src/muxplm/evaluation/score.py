@@ -14,6 +14,7 @@ from muxplm.data.collation import PadRows, tokenize_task
 from muxplm.data.prepare import read_task, read_tokenizer
 from muxplm.evaluation.metrics import majority, score
 from muxplm.files import DataError
+from muxplm.grouping import shuffled
 from muxplm.models.build import load_model
 from muxplm.precision import autocast
 from muxplm.tasks import TASKS
@@ -21,8 +22,11 @@ from muxplm.tasks import TASKS
 GROUPS = 32  # sequences per encoder pass
 
 
-def write_scores(settings, name: str, tasks):
-    """One summary per task: every training seed under every composition seed."""
+def write_scores(settings, name: str, tasks, published: bool = False):
+    """One summary per task: every training seed under every composition seed.
+
+    published: of the authors' own fine-tuned model, which counts as training seed 0.
+    """
     seeds, n = settings.composition_seeds, settings.variants[name].n
     for task_name in tasks:
         task = TASKS[task_name]
@@ -32,14 +36,18 @@ def write_scores(settings, name: str, tasks):
             ({"composition_seed": seed}, shuffled(len(rows), seed))
             for seed in (seeds if n > 1 else seeds[:1])
         ]
-        scores = score_orders(settings, name, task, rows, orders)
+        paths, folders = settings.paths, None
+        if published:
+            folders = {0: Path(paths.published(name, task_name)).parent}
+        scores = score_orders(settings, name, task, rows, orders, folders)
         if n == 1:
             scores = [run | {"composition_seed": seed} for run in scores for seed in seeds]
         summary = describe(name, task, rows) | {
             "majority": majority(task, list(train[task.label]), _true_labels(rows)),
             "scores": scores,
         }
-        files.write_json(settings.paths.scores(name, task_name), summary)
+        path = paths.published_scores if published else paths.scores
+        files.write_json(path(name, task_name), summary)
         mean = sum(s["metrics"][task.metric] for s in scores) / len(scores)
         print(f"score {name} {task_name}: mean {task.metric} {mean:.3f}", flush=True)
 
@@ -57,26 +65,27 @@ def validation_rows(settings, task) -> list[dict]:
     return tokenize_task(task, data, read_tokenizer(settings), settings.task_length)
 
 
-def shuffled(count: int, seed: int) -> torch.Tensor:
-    """The numbers below `count` in the order of a composition seed."""
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-
-
 def describe(name: str, task, rows) -> dict:
     return {"model": name, "task": task.name, "metric": task.metric, "rows": len(rows)}
 
 
-def score_orders(settings, name: str, task, rows, orders) -> list[dict]:
+def score_orders(settings, name: str, task, rows, orders, folders=None) -> list[dict]:
     """Metrics of every training seed's model under every order, each with what describes the order.
 
     orders: pairs of a description (a dict) and an order (a vector of row numbers, see `predict`).
+    folders: where the models lie, by training seed; None: where fine-tuning leaves them.
     """
     labels, n = _true_labels(rows), settings.variants[name].n
-    collate = PadRows(read_tokenizer(settings).pad_token_id)
+    pad = read_tokenizer(settings).pad_token_id
+    if folders is None:
+        finetuned = {
+            s: settings.paths.finetuned(name, task.name, s) for s in settings.training_seeds
+        }
+        folders = {seed: Path(path).parent for seed, path in finetuned.items()}
     runs = []
-    for seed in settings.training_seeds:
-        folder = Path(settings.paths.finetuned(name, task.name, seed)).parent
+    for seed, folder in folders.items():
         model = load_model(task.kind, folder)
+        collate = PadRows(pad, getattr(model.config, "padded_length", None))
         for description, order in orders:
             predicted = predict(model, task, rows, order.tolist(), n, collate, settings.precision)
             metrics = score(task, predicted, labels)

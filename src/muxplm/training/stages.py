@@ -19,7 +19,7 @@ from muxplm.data.collation import (
 )
 from muxplm.data.prepare import read_blocks, read_task, read_tokenizer
 from muxplm.evaluation.language_modeling import evaluate_blocks
-from muxplm.models.build import load_model, model_config, new_model
+from muxplm.models.build import load_model, model_config, new_model, sees_padding
 from muxplm.tasks import TASKS
 from muxplm.training.trainer import discard, save, train
 
@@ -123,9 +123,11 @@ def _finetune_cell(settings, name, rows, pad_token_id, record, folder):
     task, seed = TASKS[record["task"]], record["training_seed"]
     variant, training = settings.variants[name], settings.training("finetune", name)
     torch.manual_seed(seed)
-    changes = {"num_labels": len(task.labels) or 1}
+    changes = label_names(task)
     if variant.recipe.multiplexed:
         changes["retrieval_weight"] = variant.recipe.finetune_retrieval
+    if variant.recipe.multiplexed and (settings.released or sees_padding(variant)):
+        changes["padded_length"] = settings.task_length
     before = Path(settings.paths.checkpoint(variant.stage_before("finetune"), name)).parent
     model = load_model(task.kind, before, **changes)
     if task.kind == "regression":
@@ -134,7 +136,7 @@ def _finetune_cell(settings, name, rows, pad_token_id, record, folder):
     log, _ = train(
         model,
         rows,
-        PadRows(pad_token_id),
+        PadRows(pad_token_id, changes.get("padded_length")),
         training,
         steps=training.steps[task.name],
         instances=variant.n,
@@ -148,6 +150,14 @@ def _finetune_cell(settings, name, rows, pad_token_id, record, folder):
         model, folder, {"stage": "finetune", "model": name, "seconds": seconds, "log": log} | record
     )
     discard(scratch)
+
+
+def label_names(task) -> dict:
+    """What a model's config says of its outputs."""
+    if not task.labels:
+        return {"num_labels": 1, "problem_type": "regression"}
+    names = dict(enumerate(task.labels))
+    return {"id2label": names, "label2id": {name: i for i, name in names.items()}}
 
 
 @torch.no_grad()
