@@ -33,6 +33,16 @@ class Family:
     extension: bool = False  # not in the paper: reported apart from its rows
 
 
+# How a model may differ from the paper's text as the released checkpoints do (docs/dialects.md), in one
+# respect or in all: values of MuxConfig.
+DIALECTS = {
+    "paper": {},
+    "embeds-twice": {"embeds_twice": True},
+    "sees-padding": {"masks_padding": False},
+    "no-norms": {"demultiplexer_norms": False},
+    "released": {"dialect": "released"},
+}
+
 FAMILIES = {
     "bert": Family("BERT", "bert", "mlm", multiplexed=False),
     "electra": Family("ELECTRA", "electra", "rtd", multiplexed=False, sizes=("base",)),
@@ -58,6 +68,7 @@ class Variant:
     multiplexer: str = ""
     demultiplexer: str = ""
     retrieval_rate: float = 0.0  # weight of retrieval beside masked LM in pre-training (Table 12)
+    dialect: str = "paper"  # a key of DIALECTS
 
     def __post_init__(self):
         # A default spelt out is the same variant as a default left out.
@@ -78,6 +89,8 @@ class Variant:
                 parts.append(getattr(self, part))
         if self.retrieval_rate:
             parts.append(f"retrieval{self.retrieval_rate:g}")
+        if self.dialect != "paper":
+            parts.append(self.dialect)
         return "-".join(parts)
 
     @property
@@ -92,15 +105,52 @@ class Variant:
         return earlier[-1] if earlier else None
 
 
+# The authors' checkpoints on the Hub, by family (and multiplexer, where it is not the default): the
+# id, the sizes and the N it exists for. Fine-tuned ones exist for one family, size and four tasks.
+RELEASED = {
+    "bert": ("princeton-nlp/bert_{size}_1", SIZES, (1,)),
+    "electra": ("princeton-nlp/electra_{size}_1", ("base",), (1,)),
+    "mux-bert": ("princeton-nlp/muxbert_{size}_gaussian_hadamard_index_pos_{n}", SIZES, (2, 5, 10)),
+    "mux-bert-contextual": (
+        *(
+            "princeton-nlp/muxbert_{size}_gaussian_attention_v2_index_pos_{n}",
+            ("base",),
+            (2, 5, 10),
+        ),
+    ),
+    "mux-electra": (
+        *("princeton-nlp/muxelectra_{size}_gaussian_hadamard_index_pos_{n}", ("base",), (2, 5, 10)),
+    ),
+}
+PUBLISHED_ID = "princeton-nlp/muxbert_{size}_{task}_gaussian_hadamard_index_pos_{n}"
+PUBLISHED_TASKS = ("mnli", "qnli", "qqp", "sst2")
+
+
+def released_id(variant: Variant) -> str | None:
+    """The Hub's id of the authors' pre-trained checkpoint of this variant; None if there is none."""
+    key = variant.name.replace(f"-{variant.size}", "").replace(f"-n{variant.n}", "")
+    hub_id, sizes, instances = RELEASED.get(key, ("", (), ()))
+    if variant.size not in sizes or variant.n not in instances:
+        return None
+    return hub_id.format(size=variant.size, n=variant.n)
+
+
+def published_id(variant: Variant, task: str) -> str:
+    """The same of the checkpoint that the authors fine-tuned."""
+    return PUBLISHED_ID.format(size=variant.size, n=variant.n, task=task)
+
+
 @dataclass(frozen=True)
 class Axes:
-    """The part of the grid that a config asks for."""
+    """The part of the grid that a config asks for. `released`: only what the authors released."""
 
     families: tuple[str, ...]
     sizes: tuple[str, ...]
     instances: tuple[int, ...]
     tasks: tuple[str, ...]
     ablations: tuple[dict, ...] = ()  # one's own rows in the ablation tables
+    released: bool = False
+    dialects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -121,6 +171,8 @@ class Target:
     timed: str = ""
     extensions: bool = False  # families from outside the paper, in a block of their own
     ablations: bool = False  # takes the config's own changes too
+    dialects: bool = False  # about the dialects, of which it takes the config's
+    released: bool | None = None  # about the authors' checkpoints, or about our own training alone
 
     def variants(self, axes: Axes) -> list[Variant]:
         """The rows' variants that `axes` selects, ordered by N and then by family, as in Table 1."""
@@ -128,6 +180,8 @@ class Target:
         if self.extensions:
             shown += [f for f in axes.families if FAMILIES[f].extension]
         changes = self.changes + (axes.ablations if self.ablations else ())
+        if self.dialects:
+            changes = tuple({"dialect": dialect} for dialect in axes.dialects)
         rows = []
         sizes = [s for s in SIZES if s in self.sizes and s in axes.sizes]
         for size, n, family, change in product(sizes, axes.instances, shown, changes):
@@ -135,6 +189,8 @@ class Target:
             multiplexed_n = n > 1 and (self.instances is None or n in self.instances)
             if size in recipe.sizes and (multiplexed_n if recipe.multiplexed else n == 1):
                 rows.append(Variant(family, size, n, **(change if recipe.multiplexed else {})))
+        if axes.released:
+            rows = [variant for variant in rows if released_id(variant)]
         return list(dict.fromkeys(rows))  # a family without choices yields one row for all changes
 
     def selected_tasks(self, axes: Axes) -> tuple[str, ...]:
@@ -142,6 +198,8 @@ class Target:
 
     def is_selected(self, axes: Axes) -> bool:
         """Whether `axes` leave any of its rows and, if it is about tasks, any of those."""
+        if self.released not in (None, axes.released):
+            return False
         return bool(self.variants(axes) and (self.selected_tasks(axes) or not self.tasks))
 
 
@@ -169,7 +227,12 @@ TABLES = {
     "table5": Target("Ablation", ("mux-bert",), changes=({}, _PREFIX, _CONTEXTUAL), ablations=True),
     "table6": Target("Composition seeds", ("mux-electra", "mux-bert"), tasks=GLUE_AVERAGED),
     "table7": Target(
-        "Pre-training hyper-parameters", ("mux-bert", "mux-electra"), SIZES, tasks=(), needs=()
+        "Pre-training hyper-parameters",
+        ("mux-bert", "mux-electra"),
+        SIZES,
+        tasks=(),
+        needs=(),
+        released=False,
     ),
     "table8": Target("Fine-tuning hyper-parameters", _ALL, SIZES, tasks=(), needs=()),
     "table9": Target("GLUE by task: mean", _BERTS, SIZES, tasks=GLUE),
@@ -186,6 +249,15 @@ TABLES = {
     "table14": Target("GLUE by task: T-MUX", ("tmux",), SIZES, tasks=GLUE),
     "tokens": Target("NER and POS", _ALL, SIZES, tasks=TOKEN),
     # Beyond the paper.
+    "released": Target(
+        "The authors' fine-tuned models",
+        ("mux-bert",),
+        instances=(2, 5, 10),
+        tasks=PUBLISHED_TASKS,
+        needs=("published",),
+        released=True,
+    ),
+    "dialects": Target("The released dialect", ("mux-bert",), dialects=True),
     "composition": Target("Composition strategies", _MULTIPLEXED, needs=("compositions",)),
     "variance": Target("Where the spread comes from", _ALL, SIZES),
 }
@@ -196,7 +268,9 @@ FIGURES = {
     "muxology_activations": Target("Figure 5, top", _BERTS, SIZES, tasks=(), needs=("muxologies",)),
     "muxology_entropy": Target("Figure 5, bottom", _BERTS, SIZES, tasks=(), needs=("muxologies",)),
     # Beyond the paper.
-    "training_curves": Target("Training curves", _ALL, SIZES, tasks=(), needs=("trainings",)),
+    "training_curves": Target(
+        "Training curves", _ALL, SIZES, tasks=(), needs=("trainings",), released=False
+    ),
     "ensemble_tradeoff": Target(
         "Partial ensembling",
         ("mux-bert", "mux-electra"),
@@ -256,6 +330,13 @@ class Paths:
     def scores(self, model, task):
         return f"{self.results}/scores/{model}/{task}.json"
 
+    def published(self, model, task):
+        """What the authors fine-tuned, converted."""
+        return f"{self.results}/published/{model}/{task}/model.safetensors"
+
+    def published_scores(self, model, task):
+        return f"{self.results}/published/{model}/{task}/scores.json"
+
     def ensembles(self, model, task):
         return f"{self.results}/ensembles/{model}/{task}.json"
 
@@ -302,6 +383,9 @@ class Inputs:
 
     def scores(self):
         return self._cells(self.paths.scores)
+
+    def published(self):
+        return self._cells(self.paths.published_scores)
 
     def ensembles(self):
         return self._cells(self.paths.ensembles)

@@ -264,7 +264,7 @@ def job_flops(job: Job, settings: Settings) -> float:
     if job.stage == "finetune":
         tasks, seeds = settings.finetunings[job.bundle]
         return len(seeds) * sum(finetuning_flops(job.model, task, settings) for task in tasks)
-    if job.stage in ("score", "compositions", "ensembles"):
+    if job.stage in ("score", "published_scores", "compositions", "ensembles"):
         tasks = settings.bundles.get(job.bundle, [job.bundle])  # ensembles: always a task
         return sum(scoring_flops(job.stage, job.model, task, settings) for task in tasks)
     if job.stage == "throughput":
@@ -289,8 +289,9 @@ def scoring_flops(stage: str, model: str, task: str, settings: Settings) -> floa
     n = settings.variants[model].n
     # Nothing depends on the composition where each row goes alone.
     compositions = len(settings.composition_seeds) if n > 1 else 1
-    passes = {"score": 1, "compositions": STRATEGIES, "ensembles": sum(range(1, n + 1))}[stage]
-    rows = validation_rows(task, settings) / n * len(settings.training_seeds)
+    passes = {"compositions": STRATEGIES, "ensembles": sum(range(1, n + 1))}.get(stage, 1)
+    seeds = 1 if stage == "published_scores" else len(settings.training_seeds)
+    rows = validation_rows(task, settings) / n * seeds
     return rows * compositions * passes * _task_flops(model, task, settings)
 
 
@@ -341,7 +342,7 @@ def row_flops(
 
 def disk_use(job: Job, settings: Settings) -> tuple[int | None, int]:
     """(bytes of its results, bytes in scratch while it runs)."""
-    if job.stage in ("prime", "pretrain"):
+    if job.stage in ("released", "prime", "pretrain"):
         variant = settings.variants[job.model]
         objective = "retrieval" if job.stage == "prime" else variant.recipe.objective
         size = FLOAT * parameters(variant, settings, objective)
@@ -443,8 +444,8 @@ def _cells(models: int, task_names, settings: Settings) -> str:
 
 def _by_stage(costs: dict[Job, Cost]) -> dict[str, dict[Job, Cost]]:
     """In the order of the stages, not of the jobs."""
-    order = ["task_data", "tokenizer", "blocks", *STAGES, "score", "ensembles", "compositions"]
-    order += ["muxology", "throughput", "tables", "figures", "claims"]
+    order = ["task_data", "tokenizer", "blocks", "released", *STAGES, "score", "published_scores"]
+    order += ["ensembles", "compositions", "muxology", "throughput", "tables", "figures", "claims"]
     stages = sorted({job.stage for job in costs}, key=order.index)
     return {s: {job: c for job, c in costs.items() if job.stage == s} for s in stages}
 

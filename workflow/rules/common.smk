@@ -27,13 +27,15 @@ localrules:
     all,
 
 
+def selected(targets):
+    """The names of those tables or figures of which this config selects anything."""
+    return [name for name, target in targets.items() if target.is_selected(settings.axes)]
+
+
 def all_targets():
-    """Every table, every figure and the verdicts, as far as this config selects anything of them."""
-    axes = settings.axes
-    tables = [paths.table(k, "tex") for k, t in experiments.TABLES.items() if t.is_selected(axes)]
-    figures = [
-        paths.figure(k, "pdf") for k, t in experiments.FIGURES.items() if t.is_selected(axes)
-    ]
+    """Every table, every figure and the verdicts."""
+    tables = [paths.table(name, "tex") for name in selected(experiments.TABLES)]
+    figures = [paths.figure(name, "pdf") for name in selected(experiments.FIGURES)]
     return [*tables, *figures, paths.claims("md")]
 
 
@@ -70,6 +72,12 @@ def finetuning_recipe(tasks, seeds, wildcards):
 
 def finetuned(model, tasks, seeds=settings.training_seeds):
     return [paths.finetuned(model, task, seed) for task in tasks for seed in seeds]
+
+
+def published_recipe(wildcards):
+    return settings.released_recipe(
+        experiments.published_id(variants[wildcards.model], wildcards.task)
+    )
 
 
 def throughput_recipe(wildcards):

@@ -65,7 +65,7 @@ rule figure:
 
 rule claims:
     input:
-        [path for name in experiments.targets() for path in inputs_of(name)],
+        [path for name in selected(experiments.targets()) for path in inputs_of(name)],
     output:
         md=paths.claims("md"),
         html=report(paths.claims("html"), category="Claims", caption="../report/claims.rst"),

@@ -1,5 +1,6 @@
 """Tables 4 and 6, and what goes beyond the paper: composition strategies, where spread comes from."""
 
+from dataclasses import replace
 from itertools import product
 
 import pandas as pd
@@ -110,6 +111,46 @@ def composition_notes(sources: Sources) -> list[str]:
         "from it on the same fine-tuned models, with its 95 % interval (Student's t over tasks and "
         "training seeds, composition averaged out). Sorted: neighbours in length. Clustered: rows "
         "that share many words; anti-clustered: rows that share few.",
+    ]
+
+
+# --- Dialects ----------------------------------------------------------------------------------
+
+
+def dialects(sources: Sources, variant: Variant):
+    """Each task's score, and how far it is from the paper's dialect: paired over training seeds."""
+    own = headline(sources.of(variant))
+    paper = headline(sources.of(replace(variant, dialect="paper")))
+    for group, names in {**GROUPS, **{task: (task,) for task in sources.tasks}}.items():
+        here, there = (scores[scores["task"].isin(names)] for scores in (own, paper))
+        yield row(variant, group, aggregate(here))
+        if variant.dialect != "paper" and len(there):
+            effect = paired(_difference(here, there).groupby("training_seed")["value"].mean())
+            found = {"mean": effect.mean, "low": effect.low, "high": effect.high, "n": effect.pairs}
+            yield row(variant, f"{group}/difference", found)
+
+
+def dialect_columns(sources: Sources) -> list[Column]:
+    names = {task: tasks.TASKS[task].title for task in sources.tasks}
+    quantities = {
+        "": {"lower": "score", "spread": ("std",)},
+        "/difference": {"lower": "difference", "spread": ("low", "high"), "digits": 2},
+    }
+    return [
+        Column(title, f"{task}{suffix}", paper=None, **look)
+        for task, title in names.items()
+        for suffix, look in quantities.items()
+    ]
+
+
+def dialect_notes(sources: Sources) -> list[str]:
+    seeds = captions.count(len(sources.settings.training_seeds), "training seed")
+    return [
+        "What the authors' released checkpoints do otherwise than the paper's text, one difference at a "
+        "time and all together (docs/dialects.md), trained from scratch. Difference: from the paper's "
+        f"dialect, with its 95 % interval: Student's t over {seeds} of fine-tuning, which share one "
+        "pre-training.",
+        captions.stds(sources.settings, over_tasks=False),
     ]
 
 

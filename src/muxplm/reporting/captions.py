@@ -52,6 +52,16 @@ def left_out(target: Target, settings: Settings) -> str:
     return f"Left out by this preset: {'; '.join(parts)}." if parts else ""
 
 
+def released(sources: Sources) -> list[str]:
+    """What the table of the authors' models shows."""
+    seeds = count(len(sources.settings.composition_seeds), "composition seed")
+    return [
+        "The authors' published fine-tuned weights, converted, on the whole validation sets, in rows "
+        f"of {sources.settings.task_length} tokens; no training. Mean and std over {seeds}. The paper's "
+        "numbers are of its own composition seeds, and its scripts drop part of the validation rows."
+    ]
+
+
 def averaged(group: str, names: tuple[str, ...], selected: tuple[str, ...]) -> str:
     """Which tasks an average is over."""
     ours = [tasks.TASKS[name].title for name in names if name in selected]

@@ -45,7 +45,8 @@ class Sources:
 
     @cached_property
     def scores(self) -> pd.DataFrame:
-        return read_scores(self.settings, self.variants, self.tasks)
+        published = "published" in self.target.needs
+        return read_scores(self.settings, self.variants, self.tasks, published)
 
     @cached_property
     def throughput(self) -> dict:

@@ -29,9 +29,11 @@ def read_result(path, target=None) -> dict:
 
 
 def read_scores(
-    settings: Settings, variants: Iterable[Variant], tasks: Iterable[str]
+    settings: Settings, variants: Iterable[Variant], tasks: Iterable[str], published: bool = False
 ) -> pd.DataFrame:
     """Every score of `variants` on `tasks` under the config's seeds, one row per number.
+
+    published: of the models that the authors fine-tuned, under training seed 0.
 
     `value` and `majority` (the score of always predicting the most frequent label) are in 0..100.
     Seeds that a file has and the config does not ask for are left out; DataError if one that it
@@ -40,15 +42,16 @@ def read_scores(
     rows = [
         row
         for variant, task in product(variants, tasks)
-        for row in _read(settings, variant.name, task)
+        for row in _read(settings, variant.name, task, published)
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _read(settings: Settings, model: str, task: str):
-    path = settings.paths.scores(model, task)
+def _read(settings: Settings, model: str, task: str, published: bool):
+    path = (settings.paths.published_scores if published else settings.paths.scores)(model, task)
     content = read_result(path)
-    wanted = set(product(settings.training_seeds, settings.composition_seeds))
+    training_seeds = [0] if published else settings.training_seeds
+    wanted = set(product(training_seeds, settings.composition_seeds))
     missing = set(wanted)
     for run in content["scores"]:
         seeds = run["training_seed"], run["composition_seed"]

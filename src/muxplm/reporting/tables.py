@@ -41,6 +41,7 @@ NAMES = {
     "Mux": lambda v: {"hadamard": "non-contextual"}.get(v.multiplexer, v.multiplexer),
     "Demux": lambda v: {"rsa": "RSA"}.get(v.demultiplexer, v.demultiplexer),
     "Strategy": paper.strategy,
+    "Dialect": lambda v: v.dialect,
 }
 BLOCKS = {
     "its N": lambda v: v.n,
@@ -221,6 +222,16 @@ DESIGNS = {
     "table14": Design(**_BY_TASK, **_WITHIN, **_BY_SIZE),
     "tokens": Design(
         _SCORES, ("Model", "Size", "N"), _token_columns, _token_notes, block="its size"
+    ),
+    "released": Design(
+        (single_tasks,), ("Model", "N"), _titled, captions.released, block="the table", bold=nothing
+    ),
+    "dialects": Design(
+        (analyses.dialects,),
+        ("N", "Dialect"),
+        analyses.dialect_columns,
+        analyses.dialect_notes,
+        bold=nothing,
     ),
     "composition": Design(
         (analyses.compositions,),

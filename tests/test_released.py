@@ -1,0 +1,128 @@
+"""The workflow on the authors' checkpoints, with a mirror of random weights in the place of the Hub."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from test_conversion import MLM, SEQUENCE, make_config, make_weights, write
+
+from muxplm import config as configuration
+from muxplm import experiments
+from muxplm.evaluation.score import validation_rows
+from muxplm.files import DataError, read_json
+from muxplm.models.build import load_model
+from muxplm.models.released import fetch
+from muxplm.tasks import TASKS
+
+ROOT = Path(__file__).parents[1]
+NAME = "mux-bert-base-n2"
+FEW = {
+    "families": ["mux-bert"],
+    "sizes": ["base"],
+    "instances": [2],
+    "tasks": ["sst2"],
+    "composition_seeds": [1, 2, 3],
+    "tokenizer": {"vocab_size": 700},  # the mirror's models know 720 ids
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """(settings, what Snakemake said) of a run that made Table `released` and one score."""
+    folder = tmp_path_factory.mktemp("released")
+    variant = experiments.Variant("mux-bert", n=2)
+    for hub_id, head in (
+        (experiments.released_id(variant), MLM),
+        (experiments.published_id(variant, "sst2"), SEQUENCE),
+    ):
+        theirs = make_config("bert", head) | {"id2label": {"0": "no", "1": "yes"}}
+        theirs |= {"label2id": {"no": 0, "yes": 1}}
+        weights = make_weights(theirs)
+        weights |= {k: v[:2] for k, v in weights.items() if k.startswith("classifier.")}
+        (folder / "mirror" / hub_id).parent.mkdir(parents=True, exist_ok=True)
+        write(folder / "mirror" / hub_id, theirs, weights)
+    changes = {"results": f"{folder}/results", "scratch": f"{folder}/scratch"}
+    changes |= {"released": {"mirror": f"{folder}/mirror"}} | FEW
+    (folder / "few.yaml").write_text(yaml.safe_dump(changes))
+    files = ["config/smoke.yaml", f"{folder}/few.yaml"]
+    settings = configuration.load([ROOT / "config/smoke.yaml", folder / "few.yaml"])
+    targets = [settings.paths.table("released", "md"), settings.paths.scores(NAME, "sst2")]
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", *files, "--"]
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        [*command, *targets], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return settings, done.stderr
+
+
+def test_nothing_is_primed_or_pretrained(world):
+    settings, said = world
+    assert "rule released:" in said
+    assert "rule published:" in said
+    assert "rule prime" not in said
+    assert "rule pretrain" not in said
+    record = read_json(Path(settings.paths.checkpoint("pretrain", NAME)).with_name("run.json"))
+    assert record["hub_id"] == "princeton-nlp/muxbert_base_gaussian_hadamard_index_pos_2"
+
+
+def test_fine_tuning_starts_from_the_released_weights(world):
+    settings, _ = world
+    folder = Path(settings.paths.finetuned(NAME, "sst2", 1)).parent
+    model = load_model("classification", folder)
+    assert model.config.dialect == "released"
+    before = load_model("mlm", Path(settings.paths.checkpoint("pretrain", NAME)).parent)
+    assert torch.equal(model.model.multiplexer.keys, before.model.multiplexer.keys)
+    change = model.get_input_embeddings().weight - before.get_input_embeddings().weight
+    assert 0 < change.abs().max() < 0.01  # three steps away
+
+
+def test_the_table_is_of_the_published_models_own_predictions(world):
+    """Recomputed in plain loops: rows padded to one length, in groups of the seed's order."""
+    settings, _ = world
+    task, rows = TASKS["sst2"], validation_rows(settings, TASKS["sst2"])
+    folder = Path(settings.paths.published(NAME, "sst2")).parent
+    model = load_model("classification", folder).eval()
+    length, accuracies = model.config.padded_length, []
+    for seed in FEW["composition_seeds"]:
+        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
+        hits = 0
+        for start in range(0, len(order), 2):
+            group = order[start : start + 2]
+            ids = torch.zeros(2, length, dtype=torch.long)
+            for place, i in enumerate((group * 2)[:2]):
+                ids[place, : len(rows[i]["input_ids"])] = torch.tensor(rows[i]["input_ids"])
+            with torch.no_grad():
+                found = model(ids).logits.argmax(-1).tolist()
+            hits += sum(rows[i]["labels"] == p for i, p in zip(group, found, strict=False))
+        accuracies.append(100 * hits / len(rows))
+    table = pd.read_csv(settings.paths.table("released", "csv"))
+    cell = table[table["column"] == task.name].iloc[0]
+    assert cell["measured"] == pytest.approx(sum(accuracies) / 3)
+    assert cell["paper"] == pytest.approx(90.8, abs=3)  # Table 9 has it
+
+
+def test_what_the_mirror_lacks_is_named(world, tmp_path):
+    settings, _ = world
+    lacking = settings.released.model_copy(update={"mirror": str(tmp_path)})
+    with pytest.raises(DataError, match="muxbert_base_gaussian_hadamard_index_pos_2 is missing"):
+        fetch(settings.model_copy(update={"released": lacking}), NAME)
+    own = settings.model_copy(update={"released": None})
+    with pytest.raises(DataError, match=r"lay config/released\.yaml over it"):
+        fetch(own, NAME)
+
+
+def test_the_grid_is_what_the_authors_released():
+    settings = configuration.load([ROOT / "config/released.yaml"])
+    ids = [experiments.released_id(variant) for variant in settings.variants.values()]
+    assert (
+        len(set(ids)) == len(ids) == 3 + 1 + 9 + 3 + 3
+    )  # sizes, ELECTRA, MUX-BERT, contextual, MUX-ELECTRA
+    assert None not in ids
+    assert "princeton-nlp/muxbert_base_gaussian_attention_v2_index_pos_10" in ids
+    assert "princeton-nlp/electra_base_1" in ids
