@@ -110,8 +110,7 @@ def _frames(source, columns, size):
         return pd.read_csv(
             source, chunksize=size, dtype=dict.fromkeys(columns, str), keep_default_na=False
         )
-    with open(source, "rb"):  # pyarrow says less clearly that a file is missing
-        return (batch.to_pandas() for batch in pq.ParquetFile(source).iter_batches(size))
+    return (batch.to_pandas() for batch in pq.ParquetFile(source).iter_batches(size))
 
 
 def _texts(frame, columns) -> list:

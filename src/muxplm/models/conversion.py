@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 
 import torch
+from huggingface_hub import snapshot_download
 from huggingface_hub.errors import StrictDataclassError
 from safetensors.torch import load_file
 from transformers import AutoConfig
@@ -107,7 +108,7 @@ ALIASES = [
     ("retrieval_head.bias", "retrieval_head.decoder.bias", 0),
     ("demultiplexer.bias", "demultiplexer.decoder.bias", 0),
 ]
-NEEDLESS = ["{backbone}.embeddings.position_ids"]  # a buffer that transformers 4 saved
+NEEDLESS = "embeddings.position_ids"  # the backbone's: a buffer that transformers 4 saved
 
 # Of the encoder's config; everything else in their file is no business of the model.
 ENCODER_KEYS = (
@@ -174,8 +175,6 @@ def download(name: str, revision: str | None) -> Path:
         raise DataError(f"{name} is no folder; give one, or an id of the Hub such as owner/model")
     if not revision:
         raise DataError(f"{name} is not pinned: give --revision with a commit of its repository")
-    from huggingface_hub import snapshot_download
-
     files = ["config.json", "pytorch_model.bin", "model.safetensors", "tokenizer*", "*.txt"]
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=files))
@@ -214,7 +213,8 @@ def read_weights(folder: Path) -> dict:
 def read_config(values: dict, weights: dict, folder) -> tuple[type, MuxConfig]:
     """Our class and config from theirs."""
     where = f"{folder}/config.json"
-    families = [f for f in ("bert", "electra", "roberta") if _has(weights, f"{f}.")]
+    starts = {key.split(".")[0] for key in weights}
+    families = [family for family in ("bert", "electra", "roberta") if family in starts]
     if len(families) != 1:
         raise DataError(f"{folder}: no tensor is named bert.*, electra.* or roberta.*")
     family = families[0]
@@ -257,7 +257,7 @@ def read_config(values: dict, weights: dict, folder) -> tuple[type, MuxConfig]:
         retrieval_weight=retrieval / (retrieval + task),
         padded_length=_padded_length(encoder, len(prefix or ()), kinds[0]),
         classifier_dropout=float(values.get("hidden_dropout_prob", 0.1)),
-        pad_token_id=values.get("pad_token_id", 1 if family == "roberta" else 0),
+        pad_token_id=encoder["pad_token_id"],
         encoder=encoder,
         **labels,
     )
@@ -268,10 +268,6 @@ def _named(values, key, known, where):
     if values[key] not in known:
         raise DataError(f"{where}: {key} is {values[key]!r}{nearest(values[key], known)}")
     return known[values[key]]
-
-
-def _has(weights, start):
-    return any(key.startswith(start) for key in weights)
 
 
 def _layers(weights) -> int:
@@ -303,7 +299,7 @@ def _padded_length(encoder, prefix, kind) -> int:
 
 def _encoder(values, family) -> dict:
     given = {key: values[key] for key in ENCODER_KEYS if values.get(key) is not None}
-    # What their file leaves out is transformers' default, which for `pad_token_id` None is not.
+    # What their file leaves out is transformers' default for the family.
     defaults = CONFIG_MAPPING[family]().to_dict()
     return {k: v for k, v in defaults.items() if k in ENCODER_KEYS} | given | {"model_type": family}
 
@@ -321,18 +317,20 @@ def renamed(weights: dict, model, config: MuxConfig, folder) -> dict:
     table = [*COMMON, (f"{backbone}.*", "model.encoder.*", 0), *BODY[config.demultiplexer], *TASK]
     table += CONTEXTUAL if config.multiplexer == "contextual" else []
     spare = [*RETRIEVAL[config.demultiplexer], *VOCABULARY]  # not every model has use for these
-    needless = [name.format(backbone=backbone) for name in NEEDLESS]
     found = {"model.prefix_ids": model.model.prefix_ids} if config.prefix_length else {}
+    words = f"{backbone}.embeddings.word_embeddings.weight"
     for key, tensor in weights.items():
         target = _lookup(key, [*table, *spare])
-        if (target is None and _is_alias(key, weights, folder)) or key in needless:
+        if key == f"{backbone}.{NEEDLESS}" or (target is None and _is_alias(key, weights, folder)):
             continue
         if target is None:
             raise DataError(f"{folder}: tensor {key} is unexpected in {_title(model, config)}")
-        parts = target.split("|")
-        if _lookup(key, spare) and (not hasattr(model, "lm_head") or _is_tied(key, config)):
-            _check_tied(key, weights, backbone, folder)
+        if target == "lm_head.weight" and backbone == "bert" and words in weights:
+            _check_equal(key, words, weights, folder)  # tied, and kept once
             continue
+        if not hasattr(model, "lm_head") and _lookup(key, spare):
+            continue
+        parts = target.split("|")
         halves = tensor.chunk(len(parts), dim=-1) if len(parts) > 1 else [tensor]
         for name, part in zip(parts, halves, strict=True):
             if name not in expected:
@@ -365,17 +363,6 @@ def _is_alias(key: str, weights: dict, folder) -> bool:
         return False
     _check_equal(key, other, weights, folder)
     return True
-
-
-def _is_tied(key, config) -> bool:
-    """BERT's output matrix is its word embeddings, which are kept once."""
-    return key == "retrieval_head.decoder.weight" and config.encoder.model_type == "bert"
-
-
-def _check_tied(key, weights, backbone, folder):
-    words = f"{backbone}.embeddings.word_embeddings.weight"
-    if backbone == "bert" and key == "retrieval_head.decoder.weight" and words in weights:
-        _check_equal(key, words, weights, folder)
 
 
 def _check_equal(key, other, weights, folder):
