@@ -2,11 +2,14 @@
 
 import pytest
 import torch
-from transformers import AutoConfig
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import AutoConfig, BertTokenizerFast
 
 import muxplm  # noqa: F401  (registers the model type)
 
 VOCABULARY = 60
+WORDS = [f"w{i}" for i in range(45)]
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 ENCODERS = ("bert", "electra", "modernbert", "roberta")
 
 
@@ -58,3 +61,13 @@ def mask(ids):
     """Rows of different lengths."""
     lengths = torch.tensor([12, 5, 9, 12, 3, 7, 11])
     return (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """Words of WORDS, no token types."""
+    vocabulary = {word: i for i, word in enumerate([*SPECIAL, *WORDS])}
+    raw = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    raw.pre_tokenizer = pre_tokenizers.Whitespace()
+    raw.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return BertTokenizerFast(tokenizer_object=raw, model_max_length=40)

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import build
+from conftest import WORDS, build
 from test_conversion import SEQUENCE, make_config, make_weights, write
-from test_pipelines import WORDS, tokenizer  # noqa: F401  (a fixture)
 
 from muxplm.cli import app
 from muxplm.models.modeling import MuxForMaskedLM
@@ -28,7 +27,7 @@ def run_command(line: str):
     app(arguments, standalone_mode=False)
 
 
-def test_from_nothing_to_predictions(tmp_path, monkeypatch, tokenizer):  # noqa: F811
+def test_from_nothing_to_predictions(tmp_path, monkeypatch, tokenizer):
     monkeypatch.chdir(tmp_path)
     hub_id = "princeton-nlp/muxbert_base_sst2_gaussian_hadamard_index_pos_2"
     (tmp_path / hub_id).parent.mkdir()
@@ -51,7 +50,7 @@ def test_from_nothing_to_predictions(tmp_path, monkeypatch, tokenizer):  # noqa:
 
 
 @pytest.mark.parametrize("dialect", ["paper", "released"])
-def test_from_ones_own_data_to_a_model(dialect, tmp_path, monkeypatch, tokenizer):  # noqa: F811
+def test_from_ones_own_data_to_a_model(dialect, tmp_path, monkeypatch, tokenizer):
     monkeypatch.chdir(tmp_path)
     released = {"padded_length": 39} if dialect == "released" else {}
     build(MuxForMaskedLM, n=2, dialect=dialect, **released).save_pretrained("pretrained")

@@ -14,7 +14,7 @@ from random import Random
 import numpy as np
 import pandas as pd
 import pytest
-from fabricated import ROOT, settings_for, write
+from fabricated import ROOT, over, settings_for, write
 from matplotlib.image import imread
 
 from muxplm import experiments, tasks
@@ -88,12 +88,7 @@ def write_throughput(settings, timed, variants, random):
         rounds = [ratio * random.uniform(0.97, 1.03) for _ in range(5)]
         models[variant.name] = {
             "instances_per_second": [412 * r for r in rounds],
-            "speedup": {
-                "median": sorted(rounds)[2],
-                "low": min(rounds),
-                "high": max(rounds),
-                "rounds": rounds,
-            },
+            "speedup": over(rounds),
             "best": {"micro_batch": 40, "instances_per_second": 500 * ratio, "speedup": ratio},
         }
     write(settings.paths.throughput(timed), {"reference": "bert-base", "models": models})

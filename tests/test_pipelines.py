@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from conftest import build, make_config
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from conftest import WORDS, build, make_config
 from transformers import BertForSequenceClassification, BertTokenizerFast, pipeline
 
 from muxplm.grouping import duplicated, shuffled
@@ -14,18 +13,7 @@ from muxplm.models.modeling import (
 )
 from muxplm.pipelines import MuxTextClassificationPipeline
 
-WORDS = [f"w{i}" for i in range(45)]
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 N = 3
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    vocabulary = {word: i for i, word in enumerate([*SPECIAL, *WORDS])}
-    raw = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    raw.pre_tokenizer = pre_tokenizers.Whitespace()
-    raw.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    return BertTokenizerFast(tokenizer_object=raw, model_max_length=40)
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,7 @@ import json
 
 import pandas as pd
 import pytest
-from conftest import build
-from test_pipelines import WORDS, tokenizer  # noqa: F401  (a fixture)
+from conftest import WORDS, build
 from transformers import pipeline
 from typer.testing import CliRunner
 
@@ -19,11 +18,11 @@ N = 3
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, tokenizer):  # noqa: F811
+def folder(tmp_path_factory, tokenizer):
     return save(tmp_path_factory.mktemp("model"), MuxForSequenceClassification, tokenizer)
 
 
-def save(path, head, tokenizer):  # noqa: F811
+def save(path, head, tokenizer):
     build(head, n=N, num_labels=3).save_pretrained(path)
     tokenizer.save_pretrained(path)
     return path
@@ -110,7 +109,7 @@ def test_pairs_and_composition(folder, tmp_path):
     assert found == pytest.approx([e["score"] for e in expected], abs=1e-5)
 
 
-def test_a_tagger_gives_entities(tmp_path, tokenizer):  # noqa: F811
+def test_a_tagger_gives_entities(tmp_path, tokenizer):
     model = save(tmp_path / "tagger", Tagger, tokenizer)
     source, output = write(rows(4), tmp_path / "in.jsonl"), tmp_path / "out.jsonl"
     assert run(model, source, output).exit_code == 0
@@ -154,7 +153,7 @@ def test_bad_input_is_one_line_and_leaves_no_output(
     assert {path.name for path in tmp_path.iterdir()} <= {source.name}
 
 
-def test_a_folder_that_cannot_answer_is_named(tmp_path, tokenizer):  # noqa: F811
+def test_a_folder_that_cannot_answer_is_named(tmp_path, tokenizer):
     source = write(rows(4), tmp_path / "in.csv")
     model = save(tmp_path / "mlm", MuxForMaskedLM, tokenizer)
     for wrong, complaint in ((model, "predicts no labels"), (tmp_path / "none", "holds no model")):
