@@ -20,7 +20,7 @@ from matplotlib.image import imread
 from muxplm import experiments, tasks
 from muxplm.experiments import SIZES
 from muxplm.files import DataError
-from muxplm.reporting import figures, style
+from muxplm.reporting import captions, figures, style
 from muxplm.reporting.cells import Sources
 from muxplm.reporting.pareto import standing
 
@@ -403,6 +403,6 @@ def test_a_figure_of_nothing_is_refused_and_no_target_of_all(tmp_path):
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_captions_say_what_is_left_out(name, base_only):
-    caption = figures.caption(name, base_only)
+    caption = captions.figure(name, base_only)
     assert "small scale" in caption and "Left out by this preset: " in caption
-    assert set(figures.CAPTIONS) == set(FIGURES) == set(figures.DRAWERS)
+    assert set(captions.FIGURES) == set(FIGURES) == set(figures.DRAWERS)

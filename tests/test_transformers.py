@@ -1,4 +1,4 @@
-"""Multiplexed models under what surrounds them: Trainer on several devices, torch.compile, torch.export."""
+"""Multiplexed models inside other machinery: Trainer on several devices, torch.compile, torch.export."""
 
 import subprocess
 import sys

@@ -6,6 +6,7 @@ from snakemake.exceptions import WorkflowError
 
 from muxplm import config as configuration
 from muxplm import experiments, files, numerics
+from muxplm.reporting import captions
 
 try:
     settings = configuration.validate(config)

@@ -59,6 +59,7 @@ rule figure:
         config=paths.config,
         code=numerics.code_digest("reporting"),
         settings=report_recipe,
+        caption=lambda wildcards: captions.figure(wildcards.target, settings),
     shell:
         "muxplm figure {wildcards.target} --config {params.config} > {log} 2>&1"
 

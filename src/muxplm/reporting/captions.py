@@ -1,4 +1,4 @@
-"""Sentences under the tables: what was measured, at which scale, and what is left out."""
+"""Sentences under tables and figures: what was measured, at which scale, and what is left out."""
 
 from muxplm import experiments, tasks
 from muxplm.config import Settings
@@ -7,6 +7,32 @@ from muxplm.reporting import paper
 from muxplm.reporting.cells import Sources
 
 WITHIN_STD = "Bold, within {block}: the best, and what is within its std of it."
+
+_PARETO = (
+    "Score against throughput. Grey: the Pareto frontier, the best score among the models that are at "
+    "least as fast. S, B, L: the model's size. The paper's points are those for which it prints both a "
+    "score and a speed-up."
+)
+_MUXOLOGY = "after each encoder layer of the pre-trained models, mean over the muxology blocks."
+FIGURES = {
+    "pareto_glue": f"{_PARETO} GLUE: mean over the tasks without WNLI and CoLA.",
+    "pareto_token": f"{_PARETO} Token: mean F1 of NER and POS.",
+    "muxology_activations": f"Mean absolute hidden state {_MUXOLOGY}",
+    "muxology_entropy": (
+        f"Entropy of the attention, over heads and positions, {_MUXOLOGY} At most the logarithm of "
+        "the number of positions."
+    ),
+    "training_curves": (
+        "Loss in training (mean over the steps since the last entry) and on a small, fixed sample of "
+        "the validation blocks, over the positions that the encoder has seen: with N instances, N "
+        "times as many tokens. Thin: another multiplexer, demultiplexer or retrieval rate, validation "
+        "loss only; with a retrieval rate the loss is the weighted sum of both objectives."
+    ),
+    "ensemble_tradeoff": (
+        "Score when each instance takes k of the N places of a pass and its class logits are "
+        "averaged; k stands at each point. Effective throughput: the model's, divided by k."
+    ),
+}
 
 
 def scale(settings: Settings, variants=None) -> str:
@@ -98,6 +124,17 @@ def speed(sources: Sources) -> str:
         f"highest, on {timed['device']}, {count(timed['threads'], 'thread')}, "
         f"{timed['precision']}, batches of {timed['batch']} instances of {timed['length']} tokens."
     )
+
+
+def figure(name: str, settings: Settings) -> str:
+    """What a figure shows, at which scale, and what the config leaves out of it."""
+    target = experiments.FIGURES[name]
+    sentences = [
+        FIGURES[name],
+        scale(settings, target.variants(settings.axes)),
+        left_out(target, settings),
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
 def title(name: str) -> str:

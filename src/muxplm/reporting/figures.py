@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from muxplm import experiments, tasks
 from muxplm.config import Settings, nearest
 from muxplm.files import DataError, write_bytes, write_text
-from muxplm.reporting import captions, style
+from muxplm.reporting import style
 from muxplm.reporting.analyses import read_runs
 from muxplm.reporting.cells import Sources, throughputs
 from muxplm.reporting.curves import training_curves
@@ -92,32 +92,6 @@ DRAWERS = {
     "ensemble_tradeoff": ensemble_tradeoff,
 }
 
-_PARETO = (
-    "Score against throughput. Grey: the Pareto frontier, the best score among the models that are at "
-    "least as fast. S, B, L: the model's size. The paper's points are those for which it prints both a "
-    "score and a speed-up."
-)
-_MUXOLOGY = "after each encoder layer of the pre-trained models, mean over the muxology blocks."
-CAPTIONS = {
-    "pareto_glue": f"{_PARETO} GLUE: mean over the tasks without WNLI and CoLA.",
-    "pareto_token": f"{_PARETO} Token: mean F1 of NER and POS.",
-    "muxology_activations": f"Mean absolute hidden state {_MUXOLOGY}",
-    "muxology_entropy": (
-        f"Entropy of the attention, over heads and positions, {_MUXOLOGY} At most the logarithm of "
-        "the number of positions."
-    ),
-    "training_curves": (
-        "Loss in training (mean over the steps since the last entry) and on a small, fixed sample of "
-        "the validation blocks, over the positions that the encoder has seen: with N instances, N "
-        "times as many tokens. Thin: another multiplexer, demultiplexer or retrieval rate, validation "
-        "loss only; with a retrieval rate the loss is the weighted sum of both objectives."
-    ),
-    "ensemble_tradeoff": (
-        "Score when each instance takes k of the N places of a pass and its class logits are "
-        "averaged; k stands at each point. Effective throughput: the model's, divided by k."
-    ),
-}
-
 
 def draw(name: str, settings: Settings):
     """Writes the figure as .pdf and .png, its data as .csv. ValueError for a name no figure has.
@@ -135,13 +109,6 @@ def draw(name: str, settings: Settings):
         write_bytes(settings.paths.figure(name, suffix), picture)
     table = data.to_csv(index=False, float_format="%.6g")
     write_text(settings.paths.figure(name, "csv"), table)
-
-
-def caption(name: str, settings: Settings) -> str:
-    """What the figure shows, at which scale, and what the config leaves out of it."""
-    target = experiments.FIGURES[name]
-    scale = captions.scale(settings, target.variants(settings.axes))
-    return " ".join(filter(None, [CAPTIONS[name], scale, captions.left_out(target, settings)]))
 
 
 def _check(sources: Sources):
