@@ -146,9 +146,27 @@ def test_rows_are_padded_to_one_length_where_padding_is_seen(tokenizer, texts):
         expected = model(batch["input_ids"], batch["attention_mask"]).logits.softmax(-1).amax(-1)
     found = [entry["score"] for entry in answer(texts[:N])]
     assert found == pytest.approx(expected.tolist(), abs=1e-5)
-    with pytest.raises(ValueError, match="truncation=True, max_length=20"):
-        answer(" ".join(WORDS))
-    answer(" ".join(WORDS), truncation=True, max_length=20)
+
+
+@pytest.mark.parametrize(
+    ("changes", "limit"),
+    [({}, 40), ({"demultiplexer": "prefix"}, 40 - N), ({"padded_length": 20}, 20)],
+)
+def test_inputs_longer_than_the_model_takes(changes, limit, tokenizer, texts):
+    """45 words: refused in one sentence, or cut to what fits."""
+    long = " ".join(WORDS)
+    model = build(MuxForSequenceClassification, n=N, **changes)
+    answer = pipeline("text-classification", model, tokenizer=tokenizer, device="cpu")
+    with pytest.raises(ValueError, match=f"47 tokens and this model takes {limit}: shorten"):
+        answer(long)
+    fitting = " ".join(WORDS[: limit - 2])  # and [CLS], [SEP]
+    close(answer(long, truncation=True), answer(fitting))
+
+
+def test_a_tagger_cuts_what_is_too_long_as_transformers_does(tokenizer):
+    model = build(MuxForTokenClassification, n=N, num_labels=3, id2label={0: "a", 1: "b", 2: "c"})
+    tag = pipeline("token-classification", model, tokenizer=tokenizer, device="cpu")
+    close(tag(" ".join(WORDS)), tag(" ".join(WORDS[:38])))
 
 
 def test_other_models_keep_their_pipeline(tokenizer, texts):

@@ -63,6 +63,17 @@ def run(model, source, output, *options):
     return CliRunner().invoke(app, [str(name) for name in names], catch_exceptions=True)
 
 
+def test_texts_longer_than_the_model_takes_are_cut(folder, tmp_path):
+    texts = [" ".join(WORDS), " ".join(WORDS[:38])]  # 40 positions, two of them special
+    found = []
+    for i, text in enumerate(texts):
+        source = write(pd.DataFrame({"text": [text]}), tmp_path / f"in{i}.csv")
+        done = run(folder, source, tmp_path / f"out{i}.csv")
+        assert done.exit_code == 0, done.output
+        found.append(read(tmp_path / f"out{i}.csv").drop(columns="text"))
+    pd.testing.assert_frame_equal(*found)
+
+
 @pytest.mark.parametrize("suffix", prediction.FORMATS)
 def test_a_file_is_answered_as_the_pipeline_answers_its_rows(folder, tmp_path, suffix, monkeypatch):
     monkeypatch.setattr(prediction, "WINDOW", 2)  # several windows of 2 x 6 rows

@@ -1,6 +1,7 @@
 """The workflow on the authors' checkpoints, with a mirror of random weights in the place of the Hub."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 import yaml
 from test_conversion import MLM, SEQUENCE, make_config, make_weights, write
+from transformers import AutoTokenizer
 
 from muxplm import config as configuration
 from muxplm import experiments
@@ -18,6 +20,7 @@ from muxplm.files import DataError, read_json
 from muxplm.models.build import load_model
 from muxplm.models.released import fetch
 from muxplm.tasks import TASKS
+from muxplm.training.stages import finetune
 
 ROOT = Path(__file__).parents[1]
 NAME = "mux-bert-base-n2"
@@ -115,6 +118,20 @@ def test_what_the_mirror_lacks_is_named(world, tmp_path):
     own = settings.model_copy(update={"released": None})
     with pytest.raises(DataError, match=r"lay config/released\.yaml over it"):
         fetch(own, NAME)
+
+
+def test_a_tokenizer_larger_than_the_models_vocabulary_is_refused(world, tmp_path):
+    settings, _ = world
+    paths = settings.paths
+    larger = settings.model_copy(update={"results": str(tmp_path / "results")})
+    shutil.copytree(Path(settings.results, "data"), Path(larger.results, "data"))
+    before = Path(paths.checkpoint("pretrain", NAME)).parent
+    shutil.copytree(before, Path(larger.paths.checkpoint("pretrain", NAME)).parent)
+    tokenizer = AutoTokenizer.from_pretrained(Path(paths.tokenizer).parent)
+    tokenizer.add_tokens([f"new{i}" for i in range(100)])
+    tokenizer.save_pretrained(Path(larger.paths.tokenizer).parent)
+    with pytest.raises(DataError, match="knows 720 tokens and the tokenizer has 800"):
+        finetune(larger, NAME, ["sst2"], [1])
 
 
 def test_the_grid_is_what_the_authors_released():

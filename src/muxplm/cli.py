@@ -230,7 +230,7 @@ def predict(
     composition_seed: Annotated[int | None, typer.Option(help="Shuffle with this seed.")] = None,
     copies: Annotated[int, typer.Option(min=1, help="Ensemble: each text so often, up to N.")] = 1,
 ):
-    """Label the texts of a file with a fine-tuned model."""
+    """Label the texts of a file with a fine-tuned model. Texts longer than it takes are cut."""
     from muxplm.prediction import predict
 
     _known(precision, ("bf16", "fp32", "auto"), "precision")

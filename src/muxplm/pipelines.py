@@ -9,6 +9,7 @@ copies: every input goes in that many times, up to N, and its logits are average
 Importing muxplm puts these classes in the place of transformers' own; other models see no difference.
 """
 
+import copy
 from collections.abc import Sized
 
 import torch
@@ -29,6 +30,13 @@ NEEDLESS = ("token_type_ids",)  # multiplexed models know no segments
 
 class Grouped:
     """What the pipelines of this module add to transformers'."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        limit = self.model.config.max_tokens if self.multiplexed else None
+        if limit and limit < self.tokenizer.model_max_length:
+            self.tokenizer = copy.deepcopy(self.tokenizer)  # the caller's stays as it is
+            self.tokenizer.model_max_length = limit  # what `truncation=True` cuts to
 
     @property
     def multiplexed(self) -> bool:
@@ -79,14 +87,14 @@ class Grouped:
 
     def _padded(self, model_inputs, length: int):
         """Rows of the one length at which a model sees its padding (docs/dialects.md)."""
-        wanted = self.model.config.padded_length
+        wanted, limit = self.model.config.padded_length, self.model.config.max_tokens
+        if limit and length > limit:
+            raise ValueError(
+                f"an input has {length} tokens and this model takes {limit}: "
+                "shorten it, or pass truncation=True"
+            )
         if wanted is None:
             return model_inputs
-        if length > wanted:
-            raise ValueError(
-                f"an input has {length} tokens and this model takes {wanted}: "
-                f"shorten it, or pass truncation=True, max_length={wanted}"
-            )
         values = {"input_ids": self.tokenizer.pad_token_id, "attention_mask": 0}
         for name in INPUTS:
             row = (0, wanted - length)

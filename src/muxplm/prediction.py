@@ -15,6 +15,7 @@ from tqdm import tqdm
 from transformers import AutoConfig, pipeline
 
 from muxplm.files import DataError
+from muxplm.models.build import check_vocabulary
 from muxplm.precision import autocast
 
 FORMATS = (".jsonl", ".csv", ".parquet")
@@ -56,14 +57,15 @@ def predict(model, source, output, columns, batch_size, precision, composition_s
 
 
 def load(folder, columns):
-    """The pipeline that the model in `folder` was fine-tuned for."""
+    """The pipeline that the model in `folder` was fine-tuned for. Texts too long for it are cut."""
     try:
         title = (AutoConfig.from_pretrained(folder).architectures or ["model"])[0]
         kinds = [task for end, task in TASKS.items() if title.endswith(end)]
         device = 0 if torch.cuda.is_available() else "cpu"
-        found = (
-            pipeline(kinds[0], str(folder), device=device, dtype=torch.float32) if kinds else None
-        )
+        # A tagger's pipeline cuts unasked.
+        cut = {"truncation": True} if kinds == ["text-classification"] else {}
+        settings = {"device": device, "dtype": torch.float32, **cut}
+        found = pipeline(kinds[0], str(folder), **settings) if kinds else None
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
         raise DataError(f"{folder} holds no model with its tokenizer ({reason})") from None
@@ -71,6 +73,7 @@ def load(folder, columns):
         raise DataError(f"{folder} holds a {title}, which predicts no labels")
     if kinds[0] == "token-classification" and len(columns) > 1:
         raise DataError(f"{folder} tags tokens: name one text column, not {len(columns)}")
+    check_vocabulary(found.model, found.tokenizer, folder)
     return found
 
 

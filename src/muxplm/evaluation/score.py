@@ -15,7 +15,7 @@ from muxplm.data.prepare import read_task, read_tokenizer
 from muxplm.evaluation.metrics import majority, score
 from muxplm.files import DataError
 from muxplm.grouping import shuffled
-from muxplm.models.build import load_model
+from muxplm.models.build import check_vocabulary, load_model
 from muxplm.precision import autocast
 from muxplm.tasks import TASKS
 
@@ -76,7 +76,7 @@ def score_orders(settings, name: str, task, rows, orders, folders=None) -> list[
     folders: where the models lie, by training seed; None: where fine-tuning leaves them.
     """
     labels, n = _true_labels(rows), settings.variants[name].n
-    pad = read_tokenizer(settings).pad_token_id
+    tokenizer = read_tokenizer(settings)
     if folders is None:
         finetuned = {
             s: settings.paths.finetuned(name, task.name, s) for s in settings.training_seeds
@@ -85,7 +85,8 @@ def score_orders(settings, name: str, task, rows, orders, folders=None) -> list[
     runs = []
     for seed, folder in folders.items():
         model = load_model(task.kind, folder)
-        collate = PadRows(pad, getattr(model.config, "padded_length", None))
+        check_vocabulary(model, tokenizer, folder)
+        collate = PadRows(tokenizer.pad_token_id, getattr(model.config, "padded_length", None))
         for description, order in orders:
             predicted = predict(model, task, rows, order.tolist(), n, collate, settings.precision)
             metrics = score(task, predicted, labels)

@@ -117,3 +117,13 @@ def load_model(objective: str, folder, **changes):
             f"{folder}/model.safetensors cannot be loaded ({reason}): delete the folder and run the "
             "step that makes it again"
         ) from None
+
+
+def check_vocabulary(model, tokenizer, folder):
+    """DataError if the tokenizer gives ids that the model, read from `folder`, has no embedding for."""
+    known = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > known:
+        raise DataError(
+            f"{folder} knows {known} tokens and the tokenizer has {len(tokenizer)}: "
+            "use the tokenizer that the model was trained with"
+        )

@@ -102,6 +102,15 @@ class MuxConfig(PreTrainedConfig):
         )  # the released prefix ends with a [CLS] of its own
 
     @property
+    def max_tokens(self) -> int | None:
+        """Tokens of the longest row: the encoder's positions less the prefix. None: any number."""
+        positions = getattr(self.encoder, "max_position_embeddings", None)
+        if self.padded_length or positions is None:
+            return self.padded_length
+        reserved = self.encoder.pad_token_id + 1 if self.encoder.model_type == "roberta" else 0
+        return positions - reserved - self.prefix_length
+
+    @property
     def summary_position(self) -> int:
         """Where a classifier reads: the first position that identifies no instance."""
         return self.num_instances if self.demultiplexer == "prefix" else 0

@@ -19,7 +19,13 @@ from muxplm.data.collation import (
 )
 from muxplm.data.prepare import read_blocks, read_task, read_tokenizer
 from muxplm.evaluation.language_modeling import evaluate_blocks
-from muxplm.models.build import load_model, model_config, new_model, sees_padding
+from muxplm.models.build import (
+    check_vocabulary,
+    load_model,
+    model_config,
+    new_model,
+    sees_padding,
+)
 from muxplm.tasks import TASKS
 from muxplm.training.trainer import discard, save, train
 
@@ -108,7 +114,7 @@ def finetune(settings, name: str, tasks, seeds):
             done = _done(scratch, task_name, seed)
             if not done.exists():
                 record = {"recipe": recipe, "task": task_name, "training_seed": seed}
-                _finetune_cell(settings, name, rows, tokenizer.pad_token_id, record, done)
+                _finetune_cell(settings, name, rows, tokenizer, record, done)
     for task_name, seed in product(tasks, seeds):
         folder = Path(settings.paths.finetuned(name, task_name, seed)).parent
         shutil.copytree(_done(scratch, task_name, seed), folder, dirs_exist_ok=True)
@@ -119,7 +125,7 @@ def _done(scratch: Path, task_name: str, seed: int) -> Path:
     return scratch / f"{task_name}-seed{seed}-done"
 
 
-def _finetune_cell(settings, name, rows, pad_token_id, record, folder):
+def _finetune_cell(settings, name, rows, tokenizer, record, folder):
     task, seed = TASKS[record["task"]], record["training_seed"]
     variant, training = settings.variants[name], settings.training("finetune", name)
     torch.manual_seed(seed)
@@ -130,13 +136,14 @@ def _finetune_cell(settings, name, rows, pad_token_id, record, folder):
         changes["padded_length"] = settings.task_length
     before = Path(settings.paths.checkpoint(variant.stage_before("finetune"), name)).parent
     model = load_model(task.kind, before, **changes)
+    check_vocabulary(model, tokenizer, before)
     if task.kind == "regression":
         start_from_mean(model, [row["labels"] for row in rows])
     start, scratch = time.perf_counter(), folder.with_name(f"{task.name}-seed{seed}")
     log, _ = train(
         model,
         rows,
-        PadRows(pad_token_id, changes.get("padded_length")),
+        PadRows(tokenizer.pad_token_id, changes.get("padded_length")),
         training,
         steps=training.steps[task.name],
         instances=variant.n,
