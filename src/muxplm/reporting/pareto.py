@@ -77,18 +77,20 @@ def _draw(axis, points: pd.DataFrame, x: str, looks: dict):
         color=style.GREY,
         zorder=1,
     )
-    for _, point in points.iterrows():
+    # Where the points lie in the panel, which is about 3 wide and 2 high.
+    places = np.stack([np.log(points[x]), points["score"]], axis=1)  # (P, 2)
+    places = (places - places.min(axis=0)) / np.maximum(np.ptp(places, axis=0), 1e-9) * [3, 2]
+    for i, (_, point) in enumerate(points.iterrows()):
         look = looks[point["N"]]
         axis.plot(point[x], point["score"], **look, markersize=4.5)
-        # By its definition a point of the frontier has no other to the upper right of it.
-        free = point["on_frontier"]
+        right, up = _corner(places[i], np.delete(places, i, axis=0), point["on_frontier"])
         axis.annotate(
             point["size"][0].upper(),
             (point[x], point["score"]),
-            xytext=(3, 2) if free else (-3, -2),
+            xytext=(3 if right else -3, 2 if up else -2),
             textcoords="offset points",
-            ha="left" if free else "right",
-            va="bottom" if free else "top",
+            ha="left" if right else "right",
+            va="bottom" if up else "top",
             fontsize=6.5,
             color=look["color"],
         )
@@ -96,6 +98,16 @@ def _draw(axis, points: pd.DataFrame, x: str, looks: dict):
     axis.set_xlabel(units[x])
     style.logarithmic(axis, points[x])
     axis.margins(0.08)
+
+
+def _corner(place, others, on_frontier: bool) -> tuple[bool, bool]:
+    """Whether a point's label stands to its right, and above it."""
+    if on_frontier or not len(others):
+        return True, True  # no other point lies to the upper right of one of the frontier
+    # Below, since the frontier runs above; to the side where the other points are farther away.
+    sides = np.array([[-0.15, -0.15], [0.15, -0.15]])
+    distances = np.linalg.norm((place + sides)[:, None] - others[None], axis=-1)  # (2, P - 1)
+    return bool(distances.min(axis=1).argmax()), False
 
 
 def _handles(rows: pd.DataFrame, looks: dict) -> list[Line2D]:
