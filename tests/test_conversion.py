@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 import muxplm  # noqa: F401  (registers the model type)
 from muxplm.files import DataError
+from muxplm.models import conversion
 from muxplm.models.conversion import convert
 from muxplm.models.modeling import MuxForTokenRetrieval
 
@@ -540,6 +541,12 @@ def altered(w, name):
     w[name] = w[name] + 1e-3
 
 
+def drop(w, start):
+    """Removes what starts so, and what stands for it elsewhere."""
+    for name in [name for name in w if name.startswith(start) or f".{start}" in name]:
+        del w[name]
+
+
 def nested(w):
     """As in a training folder of MUX-ELECTRA, which holds a generator beside the discriminator."""
     for name in list(w):
@@ -549,12 +556,15 @@ def nested(w):
 WORDS, TIED = "bert.embeddings.word_embeddings.weight", "retrieval_head.decoder.weight"
 NORM, DENSE = "demux_module.layer_norm_2.weight", "demux_module.dense_2.weight"
 LAST, POOLER = "encoder.layer.1.output.dense.bias", "bert.pooler.dense.weight"
+HEAD = "retrieval_head.pre_decoder.bias"
 INNER, MUX = "encoder.layer.0.intermediate.dense", "instance_embedding"
 REFUSED = {
-    "no bias": (lambda c, w: w.pop(f"bert.{LAST}"), LAST, "missing"),
+    "no bias": (lambda c, w: w.pop(f"bert.{LAST}"), f"tensor bert.{LAST} is missing"),
     "no norm": (lambda c, w: w.pop(NORM), NORM),
     "no layer": (lambda c, w: w.pop(DENSE), DENSE),
-    "no keys": (lambda c, w: w.pop(MUX), "keys", "missing"),
+    "no keys": (lambda c, w: w.pop(MUX), f"tensor {MUX} is missing"),
+    "no head": (lambda c, w: drop(w, "retrieval_head.pre_decoder."), f"tensor {HEAD} is missing"),
+    "no demux": (lambda c, w: drop(w, "demux_module.dense_1."), "demux_module.dense_1.bias is"),
     "pooler": (lambda c, w: w.update({POOLER: torch.ones(16, 16)}), POOLER, "unexpected"),
     "stranger": (lambda c, w: w.update(extra=torch.ones(1)), "extra", "unexpected"),
     "width": (lambda c, w: c.update(intermediate_size=25), INNER, "contradicts config.json"),
@@ -649,6 +659,7 @@ def test_an_id_of_the_hub_needs_a_revision(tmp_path):
         ("num_attention_heads", 5),
         ("muxing_variant", ["x"]),
         ("retrieval_loss_coeff", None),
+        ("retrieval_loss_coeff", -1),
         ("model_type", "electra"),
     ],
 )
@@ -675,6 +686,16 @@ def test_a_damaged_pickle_of_the_old_format_is_refused(size, tmp_path):
     torch.save({"a": torch.ones(3)}, file, _use_new_zipfile_serialization=False)
     file.write_bytes(file.read_bytes()[:size])
     refused(tmp_path, str(file))
+
+
+def test_a_vocabulary_bias_under_its_second_name_alone_is_read(tmp_path):
+    c = make_config("bert", MLM)
+    w = make_weights(c)
+    write(tmp_path / "both", c, w)
+    write(tmp_path / "one", c, {k: v for k, v in w.items() if k != "retrieval_head.decoder.bias"})
+    both, one = (conversion.converted(tmp_path / name).state_dict() for name in ("both", "one"))
+    assert both["lm_head.bias"].abs().min() > 0
+    assert all(torch.equal(both[name], one[name]) for name in both)
 
 
 @pytest.mark.parametrize("name", ["retrieval_head.pre_decoder.extra", "retrieval_head.other"])

@@ -112,14 +112,14 @@ RELEASED = {
     "electra": ("princeton-nlp/electra_{size}_1", ("base",), (1,)),
     "mux-bert": ("princeton-nlp/muxbert_{size}_gaussian_hadamard_index_pos_{n}", SIZES, (2, 5, 10)),
     "mux-bert-contextual": (
-        *(
-            "princeton-nlp/muxbert_{size}_gaussian_attention_v2_index_pos_{n}",
-            ("base",),
-            (2, 5, 10),
-        ),
+        "princeton-nlp/muxbert_{size}_gaussian_attention_v2_index_pos_{n}",
+        ("base",),
+        (2, 5, 10),
     ),
     "mux-electra": (
-        *("princeton-nlp/muxelectra_{size}_gaussian_hadamard_index_pos_{n}", ("base",), (2, 5, 10)),
+        "princeton-nlp/muxelectra_{size}_gaussian_hadamard_index_pos_{n}",
+        ("base",),
+        (2, 5, 10),
     ),
 }
 PUBLISHED_ID = "princeton-nlp/muxbert_{size}_{task}_gaussian_hadamard_index_pos_{n}"

@@ -90,6 +90,7 @@ RETRIEVAL = {
 VOCABULARY = [
     ("retrieval_head.decoder.weight", "lm_head.weight", 0),
     ("retrieval_head.decoder.bias", "lm_head.bias", 0),
+    ("retrieval_head.bias", "lm_head.bias", 0),  # where it has no alias
 ]
 TASK = [
     ("classifier.*", "classifier.*", 0),
@@ -243,6 +244,8 @@ def read_config(values: dict, weights: dict, folder) -> tuple[type, MuxConfig]:
     model_class = CLASSES[kinds[0]]
     retrieval = float(values.get("retrieval_loss_coeff", 0.0))
     task = float(values.get("task_loss_coeff", 1.0))
+    if min(retrieval, task) < 0:
+        raise DataError(f"{where}: retrieval_loss_coeff and task_loss_coeff must not be below 0")
     if model_class is MuxForMaskedLM or not retrieval + task:
         retrieval, task = 0.0, 1.0  # the language-model head is there in any case
     config = AutoConfig.for_model(
@@ -321,7 +324,7 @@ def renamed(weights: dict, model, config: MuxConfig, folder) -> dict:
     words = f"{backbone}.embeddings.word_embeddings.weight"
     for key, tensor in weights.items():
         target = _lookup(key, [*table, *spare])
-        if key == f"{backbone}.{NEEDLESS}" or (target is None and _is_alias(key, weights, folder)):
+        if key == f"{backbone}.{NEEDLESS}" or _is_alias(key, weights, folder):
             continue
         if target is None:
             raise DataError(f"{folder}: tensor {key} is unexpected in {_title(model, config)}")
@@ -342,7 +345,8 @@ def renamed(weights: dict, model, config: MuxConfig, folder) -> dict:
                 )
             found[name] = part.contiguous()
     if missing := sorted(set(expected) - set(found)):
-        raise DataError(f"{folder}: tensor for {missing[0]} is missing ({len(missing)} in all)")
+        key = _theirs(missing[0], [*table, *spare])
+        raise DataError(f"{folder}: tensor {key} is missing ({len(missing)} in all)")
     return found
 
 
@@ -355,6 +359,12 @@ def _lookup(key: str, table) -> str | None:
             number = str(int(groups["k"]) + offset) if "k" in groups else ""
             return target.replace("{k}", number).replace("*", groups.get("rest", ""))
     return None
+
+
+def _theirs(name: str, table) -> str:
+    """The tensor of theirs that holds `name` of ours."""
+    back = [(part, key, -offset) for key, ours, offset in table for part in ours.split("|")]
+    return _lookup(name, back) or name
 
 
 def _is_alias(key: str, weights: dict, folder) -> bool:
