@@ -137,9 +137,8 @@ def test_a_tokenizer_larger_than_the_models_vocabulary_is_refused(world, tmp_pat
 def test_the_grid_is_what_the_authors_released():
     settings = configuration.load([ROOT / "config/released.yaml"])
     ids = [experiments.released_id(variant) for variant in settings.variants.values()]
-    assert (
-        len(set(ids)) == len(ids) == 3 + 1 + 9 + 3 + 3
-    )  # sizes, ELECTRA, MUX-BERT, contextual, MUX-ELECTRA
+    # BERT's sizes, ELECTRA, MUX-BERT, contextual, MUX-ELECTRA.
+    assert len(set(ids)) == len(ids) == 3 + 1 + 9 + 3 + 3
     assert None not in ids
     assert "princeton-nlp/muxbert_base_gaussian_attention_v2_index_pos_10" in ids
     assert "princeton-nlp/electra_base_1" in ids

@@ -408,9 +408,8 @@ def layer_parameters(variant: Variant, shape) -> int:
 
 def demultiplexer_parameters(variant: Variant, settings: Settings) -> int:
     hidden = settings.shapes[variant.size].hidden
-    return (
-        (settings.model_of(variant.name).demultiplexer_layers + 1) * hidden * hidden
-    )  # the key's half, and the MLP
+    layers = settings.model_of(variant.name).demultiplexer_layers
+    return (layers + 1) * hidden * hidden  # the MLP, whose first layer has the key's half too
 
 
 def contextual_parameters(variant: Variant, settings: Settings) -> int:

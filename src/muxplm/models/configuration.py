@@ -97,9 +97,7 @@ class MuxConfig(PreTrainedConfig):
         """P: how many positions of the encoder's input the demultiplexer takes for itself."""
         if self.demultiplexer != "prefix":
             return 0
-        return (
-            self.num_instances + self.released
-        )  # the released prefix ends with a [CLS] of its own
+        return self.num_instances + self.released  # the released one ends with a [CLS] of its own
 
     @property
     def max_tokens(self) -> int | None:

@@ -90,9 +90,7 @@ class MuxModel(MuxPreTrainedModel):
             n, ids = config.num_instances, torch.tensor(config.prefix_token_ids)
             own = torch.eye(n, dtype=torch.bool)
             prefix = torch.where(own, ids[:n], ids[n])  # (N, N)
-            ends = ids[n + 1 :].expand(
-                n, -1
-            )  # (N, P - N): nothing, or the released dialect's [CLS]
+            ends = ids[n + 1 :].expand(n, -1)  # (N, P - N): the released dialect's [CLS], or none
             self.register_buffer("prefix_ids", torch.cat([prefix, ends], dim=1))  # (N, P)
         self.post_init()
 
