@@ -10,11 +10,14 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from test_conversion import MLM, SEQUENCE, make_config, make_weights, write
-from transformers import AutoTokenizer
+from test_conversion import MLM, SEQUENCE, TOKEN, make_config, make_weights, write
+from tokenizers import ByteLevelBPETokenizer
+from transformers import AutoTokenizer, RobertaTokenizer
 
 from muxplm import config as configuration
 from muxplm import experiments
+from muxplm.data.collation import tokenize_task
+from muxplm.evaluation.metrics import score
 from muxplm.evaluation.score import validation_rows
 from muxplm.files import DataError, read_json
 from muxplm.models.build import load_model
@@ -49,12 +52,18 @@ def world(tmp_path_factory):
         weights |= {k: v[:2] for k, v in weights.items() if k.startswith("classifier.")}
         (folder / "mirror" / hub_id).parent.mkdir(parents=True, exist_ok=True)
         write(folder / "mirror" / hub_id, theirs, weights)
+    return run(folder, FEW, NAME, ["released"], "sst2")
+
+
+def run(folder, few, name, tables, task):
+    """Snakemake makes the tables, and the model's score on one task, from the mirror in `folder`."""
     changes = {"results": f"{folder}/results", "scratch": f"{folder}/scratch"}
-    changes |= {"released": {"mirror": f"{folder}/mirror"}} | FEW
+    changes |= {"released": {"mirror": f"{folder}/mirror"}} | few
     (folder / "few.yaml").write_text(yaml.safe_dump(changes))
-    files = ["config/smoke.yaml", f"{folder}/few.yaml"]
     settings = configuration.load([ROOT / "config/smoke.yaml", folder / "few.yaml"])
-    targets = [settings.paths.table("released", "md"), settings.paths.scores(NAME, "sst2")]
+    targets = [settings.paths.table(table, "md") for table in tables]
+    targets.append(settings.paths.scores(name, task))
+    files = ["config/smoke.yaml", f"{folder}/few.yaml"]
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", *files, "--"]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(
@@ -110,6 +119,92 @@ def test_the_table_is_of_the_published_models_own_predictions(world):
     assert cell["paper"] == pytest.approx(90.8, abs=3)  # Table 9 has it
 
 
+# --- T-MUX, whose checkpoints are RoBERTa's ---------------------------------------------------------
+
+
+TMUX = "tmux-base-n2"
+FEW_TMUX = FEW | {"families": ["tmux"], "tasks": ["sst2", "ner"]}
+
+
+@pytest.fixture(scope="module")
+def tmux_world(tmp_path_factory):
+    """As `world`, with a byte-level tokenizer like RoBERTa's, whose padding is no 0."""
+    folder = tmp_path_factory.mktemp("tmux")
+    variant = experiments.Variant("tmux", n=2)
+    for hub_id, head, coefficients in (
+        (experiments.released_id(variant), SEQUENCE, (1.0, 0.0)),
+        (experiments.published_id(variant, "sst2"), SEQUENCE, (0.1, 0.9)),
+        (experiments.published_id(variant, "ner"), TOKEN, (0.1, 0.9)),
+    ):
+        theirs = make_config("roberta", head, "index")
+        theirs |= dict(zip(("retrieval_loss_coeff", "task_loss_coeff"), coefficients, strict=True))
+        weights = make_weights(theirs)
+        if hub_id.endswith("sst2-2"):
+            theirs |= {"id2label": {"0": "no", "1": "yes"}, "label2id": {"no": 0, "yes": 1}}
+            weights |= {k: v[:2] for k, v in weights.items() if ".out_proj." in k}
+        (folder / "mirror" / hub_id).parent.mkdir(parents=True, exist_ok=True)
+        write(folder / "mirror" / hub_id, theirs, weights)
+    bytes_ = ByteLevelBPETokenizer()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    bytes_.train_from_iterator(["the old doctor helps the boys"] * 3, 300, special_tokens=special)
+    (folder / "tokenizer").mkdir()
+    bytes_.save_model(str(folder / "tokenizer"))
+    names = [str(folder / "tokenizer" / name) for name in ("vocab.json", "merges.txt")]
+    RobertaTokenizer(*names).save_pretrained(folder / "tokenizer")
+    pretrained = {"pretrained": f"{folder}/tokenizer", "revision": "none", "vocab_size": 300}
+    few = FEW_TMUX | {"tokenizer": pretrained}
+    return run(folder, few, TMUX, ["released_tmux"], "ner")
+
+
+def test_tmux_is_fine_tuned_from_its_retrieval_checkpoint(tmux_world):
+    settings, said = tmux_world
+    assert "rule prime" not in said
+    released = load_model("retrieval", Path(settings.paths.checkpoint("pretrain", TMUX)).parent)
+    assert not any(name.startswith("classifier") for name in released.state_dict())
+    model = load_model("tagging", Path(settings.paths.finetuned(TMUX, "ner", 1)).parent)
+    assert model.config.encoder.model_type == "roberta"
+    assert model.config.retrieval_weight == 0.1
+    assert model.config.num_labels == len(TASKS["ner"].labels)
+    change = model.lm_head.weight - released.lm_head.weight
+    assert 0 < change.abs().max() < 0.01  # three steps away
+
+
+def test_tmuxs_published_models_are_scored(tmux_world):
+    settings, _ = tmux_world
+    table = pd.read_csv(settings.paths.table("released_tmux", "csv")).set_index("column")
+    assert {"sst2", "ner"} <= set(table.index)
+    task, rows = TASKS["ner"], validation_rows(settings, TASKS["ner"])
+    model = load_model("tagging", Path(settings.paths.published(TMUX, "ner")).parent).eval()
+    found = []
+    for seed in FEW["composition_seeds"]:
+        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
+        predicted = [None] * len(rows)
+        for start in range(0, len(order), 2):
+            group = order[start : start + 2]
+            ids = torch.full((2, model.config.padded_length), 1)
+            for place, i in enumerate((group * 2)[:2]):
+                ids[place, : len(rows[i]["input_ids"])] = torch.tensor(rows[i]["input_ids"])
+            with torch.no_grad():
+                best = model(ids, (ids != 1).long()).logits.argmax(-1).tolist()
+            for place, i in enumerate(group):
+                tags = zip(best[place], rows[i]["labels"], strict=False)
+                predicted[i] = [tag for tag, label in tags if label != -100]
+        labels = [[label for label in row["labels"] if label != -100] for row in rows]
+        found.append(100 * score(task, predicted, labels)[task.metric])
+    assert table.loc["ner", "measured"] == pytest.approx(sum(found) / 3)
+
+
+def test_a_word_begins_with_its_space(tmux_world):
+    """As RoBERTa sees it inside a sentence; the first word of a row too."""
+    settings, _ = tmux_world
+    tokenizer = AutoTokenizer.from_pretrained(Path(settings.paths.tokenizer).parent)
+    data = {"tokens": [["the", "old", "boys"]], "ner_tags": [[0, 0, 1]]}
+    (row,) = tokenize_task(TASKS["ner"], data, tokenizer, 32)
+    assert row["input_ids"] == tokenizer(" the old boys")["input_ids"]
+    assert row["labels"][0] == row["labels"][-1] == -100
+    assert [label for label in row["labels"] if label != -100] == [0, 0, 1]
+
+
 def test_what_the_mirror_lacks_is_named(world, tmp_path):
     settings, _ = world
     lacking = settings.released.model_copy(update={"mirror": str(tmp_path)})
@@ -132,6 +227,16 @@ def test_a_tokenizer_larger_than_the_models_vocabulary_is_refused(world, tmp_pat
     tokenizer.save_pretrained(Path(larger.paths.tokenizer).parent)
     with pytest.raises(DataError, match="knows 720 tokens and the tokenizer has 800"):
         finetune(larger, NAME, ["sst2"], [1])
+
+
+def test_tmuxs_grid_is_what_its_authors_released():
+    files = [ROOT / "config/released.yaml", ROOT / "config/released-tmux.yaml"]
+    settings = configuration.load(files)
+    ids = [experiments.released_id(variant) for variant in settings.variants.values()]
+    assert ids == [f"princeton-nlp/datamux-retrieval-{n}" for n in (2, 5, 10, 20, 40)]
+    target = experiments.TABLES["released_tmux"]
+    tables = experiments.Inputs(target, settings.axes, settings.paths).files()
+    assert len(tables) == 5 * 5
 
 
 def test_the_grid_is_what_the_authors_released():

@@ -305,6 +305,12 @@ class Settings(Section):
             }
         )
 
+    def checkpoint_before(self, stage: str, model: str) -> str | None:
+        """The weights that a stage starts from; None if it starts fresh."""
+        # Whatever a released checkpoint was trained with, it lies where pre-trained ones do.
+        before = "pretrain" if self.released else self.variants[model].stage_before(stage)
+        return self.paths.checkpoint(before, model) if before else None
+
     def released_recipe(self, hub_id: str) -> str:
         """The same of a checkpoint of the authors'."""
         revision = self.released.revisions.get(hub_id, self.released.revision)

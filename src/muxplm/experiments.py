@@ -106,8 +106,9 @@ class Variant:
 
 
 # The authors' checkpoints on the Hub, by family (and multiplexer, where it is not the default): the
-# id, the sizes and the N it exists for. Fine-tuned ones exist for one family, size and four tasks.
+# id, the sizes and the N it exists for.
 RELEASED = {
+    "tmux": ("princeton-nlp/datamux-retrieval-{n}", ("base",), (2, 5, 10, 20, 40)),
     "bert": ("princeton-nlp/bert_{size}_1", SIZES, (1,)),
     "electra": ("princeton-nlp/electra_{size}_1", ("base",), (1,)),
     "mux-bert": ("princeton-nlp/muxbert_{size}_gaussian_hadamard_index_pos_{n}", SIZES, (2, 5, 10)),
@@ -122,8 +123,14 @@ RELEASED = {
         (2, 5, 10),
     ),
 }
-PUBLISHED_ID = "princeton-nlp/muxbert_{size}_{task}_gaussian_hadamard_index_pos_{n}"
-PUBLISHED_TASKS = ("mnli", "qnli", "qqp", "sst2")
+# Those that they fine-tuned too, all of the base size: the id and the tasks.
+PUBLISHED = {
+    "tmux": ("princeton-nlp/datamux-{task}-{n}", ("mnli", "qnli", "qqp", "sst2", "ner")),
+    "mux-bert": (
+        "princeton-nlp/muxbert_base_{task}_gaussian_hadamard_index_pos_{n}",
+        ("mnli", "qnli", "qqp", "sst2"),
+    ),
+}
 
 
 def released_id(variant: Variant) -> str | None:
@@ -137,7 +144,7 @@ def released_id(variant: Variant) -> str | None:
 
 def published_id(variant: Variant, task: str) -> str:
     """The same of the checkpoint that the authors fine-tuned."""
-    return PUBLISHED_ID.format(size=variant.size, n=variant.n, task=task)
+    return PUBLISHED[variant.family][0].format(n=variant.n, task=task)
 
 
 @dataclass(frozen=True)
@@ -253,7 +260,14 @@ TABLES = {
         "The authors' fine-tuned models",
         ("mux-bert",),
         instances=(2, 5, 10),
-        tasks=PUBLISHED_TASKS,
+        tasks=PUBLISHED["mux-bert"][1],
+        needs=("published",),
+        released=True,
+    ),
+    "released_tmux": Target(
+        "The fine-tuned models of T-MUX's authors",
+        ("tmux",),
+        tasks=PUBLISHED["tmux"][1],
         needs=("published",),
         released=True,
     ),

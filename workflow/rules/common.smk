@@ -58,8 +58,8 @@ def every_core(stage):
 
 def starting_checkpoint(stage, wildcards):
     """The weights a training starts from; none if it starts fresh."""
-    before = variants[wildcards.model].stage_before(stage)
-    return [paths.checkpoint(before, wildcards.model)] if before else []
+    before = settings.checkpoint_before(stage, wildcards.model)
+    return [before] if before else []
 
 
 def recipe(stage, wildcards):

@@ -100,6 +100,8 @@ def tokenize_task(task, dataset, tokenizer, max_length: int) -> list[dict]:
     """
     tagging = task.kind == "tagging"
     texts = [list(dataset[column]) for column in task.columns]
+    if tagging:  # the space in front of a word is a part of it to byte-level tokenizers
+        texts = [[[f" {word}" for word in words] for words in column] for column in texts]
     encoded = tokenizer(*texts, truncation=True, max_length=max_length, is_split_into_words=tagging)
     labels = list(dataset[task.label])
     if tagging:

@@ -8,6 +8,7 @@ from transformers import AutoModelForMaskedLM, AutoModelForPreTraining
 from muxplm import experiments
 from muxplm.files import DataError, atomic_folder, write_json
 from muxplm.models.conversion import converted, download, write
+from muxplm.models.modeling import MuxForTokenRetrieval
 
 PLAIN = {"mlm": AutoModelForMaskedLM, "rtd": AutoModelForPreTraining}
 
@@ -27,11 +28,25 @@ def fetch(settings, name: str, task: str | None = None):
     folder = locate(settings.released, hub_id)
     with atomic_folder(Path(path).parent) as draft:
         if variant.recipe.multiplexed:
-            write(converted(folder), folder, draft)
+            model = converted(folder)
+            if not task and not variant.recipe.objective:
+                model = retrieval_model(model, folder)
+            write(model, folder, draft)
         else:
             resave(folder, PLAIN[variant.recipe.objective], draft)
         record = {"stage": "released", "model": name, "hub_id": hub_id}
         write_json(draft / "run.json", record | {"revision": folder.name})
+
+
+def retrieval_model(model, folder):
+    """`model` with its retrieval head alone: T-MUX's is pre-trained beside a classifier without use."""
+    found = MuxForTokenRetrieval(model.config)
+    kept = {k: v for k, v in model.state_dict().items() if k.startswith(("model.", "lm_head."))}
+    try:
+        found.load_state_dict(kept, strict=True)
+    except RuntimeError:
+        raise DataError(f"{folder} has no retrieval head, so T-MUX was not primed in it") from None
+    return found
 
 
 def locate(released, hub_id: str) -> Path:

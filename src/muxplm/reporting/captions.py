@@ -81,10 +81,12 @@ def left_out(target: Target, settings: Settings) -> str:
 def released(sources: Sources) -> list[str]:
     """What the table of the authors' models shows."""
     seeds = count(len(sources.settings.composition_seeds), "composition seed")
+    tmux = "The weights are DataMUX's own; the numbers beside them are this paper's for T-MUX."
     return [
         "The authors' published fine-tuned weights, converted, on the whole validation sets, in rows "
         f"of {sources.settings.task_length} tokens; no training. Mean and std over {seeds}. The paper's "
-        "numbers are of its own composition seeds, and its scripts drop part of the validation rows."
+        "numbers are of its own composition seeds, and its scripts drop part of the validation rows.",
+        *([tmux] if sources.name == "released_tmux" else []),
     ]
 
 

@@ -163,6 +163,9 @@ _SCORES = (averages, single_tasks)
 _BY_SIZE = {"names": ("Model", "Size", "N"), "block": "its size", "below": True}
 _BY_TASK = {"rows": _SCORES, "columns": _glue_columns, "notes": _glue_notes}
 _WITHIN = {"bold": best_within_std}
+_PUBLISHED = Design(
+    (single_tasks,), ("Model", "N"), _titled, captions.released, block="the table", bold=nothing
+)
 
 DESIGNS = {
     "table1": Design(
@@ -223,9 +226,7 @@ DESIGNS = {
     "tokens": Design(
         _SCORES, ("Model", "Size", "N"), _token_columns, _token_notes, block="its size"
     ),
-    "released": Design(
-        (single_tasks,), ("Model", "N"), _titled, captions.released, block="the table", bold=nothing
-    ),
+    **dict.fromkeys(("released", "released_tmux"), _PUBLISHED),
     "dialects": Design(
         (analyses.dialects,),
         ("N", "Dialect"),

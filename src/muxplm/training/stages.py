@@ -48,9 +48,8 @@ def pretrain(settings, name: str):
     variant, tokenizer = settings.variants[name], read_tokenizer(settings)
     objective = variant.recipe.objective
     torch.manual_seed(SEED)
-    before = variant.stage_before("pretrain")
-    if before:
-        folder = Path(settings.paths.checkpoint(before, name)).parent
+    if before := settings.checkpoint_before("pretrain", name):
+        folder = Path(before).parent
         model = load_model(objective, folder, retrieval_weight=variant.retrieval_rate)
     else:
         model = new_model(objective, model_config(settings, variant, tokenizer))
@@ -134,7 +133,7 @@ def _finetune_cell(settings, name, rows, tokenizer, record, folder):
         changes["retrieval_weight"] = variant.recipe.finetune_retrieval
     if variant.recipe.multiplexed and (settings.released or sees_padding(variant)):
         changes["padded_length"] = settings.task_length
-    before = Path(settings.paths.checkpoint(variant.stage_before("finetune"), name)).parent
+    before = Path(settings.checkpoint_before("finetune", name)).parent
     model = load_model(task.kind, before, **changes)
     check_vocabulary(model, tokenizer, before)
     if task.kind == "regression":
