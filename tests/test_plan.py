@@ -175,11 +175,11 @@ def test_a_plan_says_what_would_run_and_writes_nothing(tmp_path):
     text = plan.plan(["config/smoke.yaml"], [f"{tmp_path}/results/tables/table1.tex"], folders)
     assert not list(tmp_path.iterdir())
     assert max(map(len, text.splitlines()[1:])) <= 100
-    assert "5 models x 11 tasks x 1 training seed = 55 fine-tuned models" in text
+    assert "5 models x 6 tasks x 1 training seed = 30 fine-tuned models" in text
     assert "scored under 2 compositions" in " ".join(text.split())
     rows = {line.split()[0]: line.split() for line in text.splitlines() if line.strip()}
     assert rows["prime"][1:3] == ["3", "3"]
-    assert rows["finetune"][1:3] == ["5", "55"]
+    assert rows["finetune"][1:3] == ["5", "30"]
     assert rows["blocks"][-1] == rows["prime"][-1] == "new"
     assert re.search(r"Up to date: 0 of \d+ jobs", text)
     assert "unknown until tokenised" in text
