@@ -309,7 +309,7 @@ def make_weights(c):
 
 
 def write(folder, c, w, name="pytorch_model.bin"):
-    folder.mkdir()
+    folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(c))
     if name == "pytorch_model.bin":
         torch.save(w, folder / name)

@@ -30,7 +30,6 @@ def run_command(line: str):
 def test_from_nothing_to_predictions(tmp_path, monkeypatch, tokenizer):
     monkeypatch.chdir(tmp_path)
     hub_id = "princeton-nlp/muxbert_base_sst2_gaussian_hadamard_index_pos_2"
-    (tmp_path / hub_id).parent.mkdir()
     theirs = make_config("bert", SEQUENCE)
     write(tmp_path / hub_id, theirs, make_weights(theirs))
     tokenizer.save_pretrained(tmp_path / "google-bert/bert-base-uncased")

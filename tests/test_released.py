@@ -50,19 +50,17 @@ def world(tmp_path_factory):
         theirs |= {"label2id": {"no": 0, "yes": 1}}
         weights = make_weights(theirs)
         weights |= {k: v[:2] for k, v in weights.items() if k.startswith("classifier.")}
-        (folder / "mirror" / hub_id).parent.mkdir(parents=True, exist_ok=True)
         write(folder / "mirror" / hub_id, theirs, weights)
-    return run(folder, FEW, NAME, ["released"], "sst2")
+    return run(folder, FEW, NAME, "released", "sst2")
 
 
-def run(folder, few, name, tables, task):
-    """Snakemake makes the tables, and the model's score on one task, from the mirror in `folder`."""
+def run(folder, few, name, table, task):
+    """Snakemake makes the table, and the model's score on one task, from the mirror in `folder`."""
     changes = {"results": f"{folder}/results", "scratch": f"{folder}/scratch"}
     changes |= {"released": {"mirror": f"{folder}/mirror"}} | few
     (folder / "few.yaml").write_text(yaml.safe_dump(changes))
     settings = configuration.load([ROOT / "config/smoke.yaml", folder / "few.yaml"])
-    targets = [settings.paths.table(table, "md") for table in tables]
-    targets.append(settings.paths.scores(name, task))
+    targets = [settings.paths.table(table, "md"), settings.paths.scores(name, task)]
     files = ["config/smoke.yaml", f"{folder}/few.yaml"]
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", *files, "--"]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
@@ -137,7 +135,6 @@ def tmux_world(tmp_path_factory):
     ):
         theirs = make_config("roberta", head, "index")
         theirs |= dict(zip(("retrieval_loss_coeff", "task_loss_coeff"), coefficients, strict=True))
-        (folder / "mirror" / hub_id).parent.mkdir(parents=True, exist_ok=True)
         write(folder / "mirror" / hub_id, theirs, make_weights(theirs))
     bytes_ = ByteLevelBPETokenizer()
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
@@ -148,7 +145,7 @@ def tmux_world(tmp_path_factory):
     RobertaTokenizer(*names).save_pretrained(folder / "tokenizer")
     pretrained = {"pretrained": f"{folder}/tokenizer", "revision": "none", "vocab_size": 300}
     few = FEW_TMUX | {"tokenizer": pretrained}
-    return run(folder, few, TMUX, ["released_tmux"], "ner")
+    return run(folder, few, TMUX, "released_tmux", "ner")
 
 
 def test_tmux_is_fine_tuned_from_its_retrieval_checkpoint(tmux_world):
