@@ -142,17 +142,19 @@ def muxology(model: Model, config: Files = ()):
 @app.command()
 def table(name: str, config: Files = ()):
     """Write one table as .tex, .csv and .md."""
+    from muxplm.experiments import TABLES
     from muxplm.reporting.tables import build
 
-    build(name, configuration.load(config))
+    build(_known(name, TABLES, "table", "the package"), configuration.load(config))
 
 
 @app.command()
 def figure(name: str, config: Files = ()):
     """Draw one figure as .pdf and .png, its data as .csv."""
+    from muxplm.experiments import FIGURES
     from muxplm.reporting.figures import draw
 
-    draw(name, configuration.load(config))
+    draw(_known(name, FIGURES, "figure", "the package"), configuration.load(config))
 
 
 @app.command()
@@ -161,6 +163,22 @@ def claims(config: Files = ()):
     from muxplm.reporting.claims import write_claims
 
     write_claims(configuration.load(config))
+
+
+@app.command()
+def power(
+    seeds: Annotated[
+        str, typer.Option(help="Numbers of training seeds, comma-separated.")
+    ] = "2,3,5",
+    config: Files = (),
+):
+    """Print how often each claim would come out right, with the spreads that were measured."""
+    from muxplm.reporting.claims import power_table
+
+    numbers = [int(n) if n.isdecimal() else 0 for n in seeds.split(",")]
+    if min(numbers) < 2:
+        raise ConfigError(f"--seeds {seeds!r}: give numbers from 2 on, such as 2,3,5")
+    print(power_table(configuration.load(config), numbers))
 
 
 @app.command()
@@ -243,9 +261,9 @@ def schema():
     print(yaml.safe_dump(configuration.schema(), sort_keys=False), end="")
 
 
-def _known(name, known, what):
+def _known(name, known, what, where="this config"):
     if name not in known:
-        raise ConfigError(f"{what} {name!r} is not in this config{nearest(name, known)}")
+        raise ConfigError(f"{what} {name!r} is not in {where}{nearest(name, known)}")
     return name
 
 

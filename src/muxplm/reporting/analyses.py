@@ -11,7 +11,7 @@ from muxplm.reporting import captions
 from muxplm.reporting.cells import GROUPS, Sources, paper_of, row
 from muxplm.reporting.layout import Column
 from muxplm.reporting.scores import aggregate, headline, read_result
-from muxplm.reporting.statistics import components, paired
+from muxplm.reporting.statistics import Cells, components, over_tasks
 
 AVERAGED = {group: GROUPS[group] for group in ("GLUE", "Token")}
 STRATEGIES = {
@@ -38,11 +38,14 @@ def tickets(sources: Sources, variant: Variant):
 # --- Table 4: ensembling -----------------------------------------------------------------------
 
 
-def read_runs(sources: Sources, variant: Variant, kind: str, by: str) -> pd.DataFrame:
-    """The runs of ensembles or compositions, with `value` in 0..100: task, seeds, `by`."""
+def read_runs(sources: Sources, variant: Variant, kind: str, by: str, names=None) -> pd.DataFrame:
+    """The runs of ensembles or compositions, with `value` in 0..100: task, seeds, `by`.
+
+    names: of tasks; all of the target's if left out.
+    """
     path_of = getattr(sources.settings.paths, kind)
     rows = []
-    for task in sources.tasks:
+    for task in names or sources.tasks:
         metric = tasks.TASKS[task].metric
         for run in read_result(path_of(variant.name, task))["runs"]:
             seeds = run["training_seed"], run["composition_seed"]
@@ -73,11 +76,21 @@ def _difference(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
     return (left - right).reset_index().assign(majority=float("nan"))
 
 
+def _interval(difference: pd.DataFrame) -> dict:
+    """The mean over fixed tasks of what is paired by training seed, with its interval."""
+    cells = difference.groupby(["task", "training_seed"])["value"].mean().unstack()
+    if cells.empty:
+        return {"mean": float("nan"), "n": 0}
+    effect = over_tasks(Cells.of(cells))
+    low, high = effect.interval()
+    return {"mean": effect.value, "low": low, "high": high, "n": cells.shape[1]}
+
+
 # --- Composition strategies --------------------------------------------------------------------
 
 
 def compositions(sources: Sources, variant: Variant):
-    """Random, and how far each other strategy is from it: paired over tasks and training seeds."""
+    """Random, and how far each other strategy is from it: paired over training seeds."""
     runs = read_runs(sources, variant, "compositions", "strategy")
     for group, names in {**AVERAGED, **{task: (task,) for task in sources.tasks}}.items():
         of_group = runs[runs["task"].isin(names)]
@@ -85,10 +98,7 @@ def compositions(sources: Sources, variant: Variant):
         yield row(variant, f"{group}/random", aggregate(random))
         for strategy in STRATEGIES:
             difference = _difference(of_group[of_group["strategy"] == strategy], random)
-            pairs = difference.groupby(["task", "training_seed"])["value"].mean()
-            effect = paired(pairs)
-            found = {"mean": effect.mean, "low": effect.low, "high": effect.high, "n": effect.pairs}
-            yield row(variant, f"{group}/{strategy}", found)
+            yield row(variant, f"{group}/{strategy}", _interval(difference))
 
 
 COMPOSITION_COLUMNS = [
@@ -108,8 +118,8 @@ def composition_notes(sources: Sources) -> list[str]:
     return [
         *(captions.averaged(group, names, sources.tasks) for group, names in AVERAGED.items()),
         "Random: the score when instances are put together at random. The others: the difference "
-        "from it on the same fine-tuned models, with its 95 % interval (Student's t over tasks and "
-        "training seeds, composition averaged out). Sorted: neighbours in length. Clustered: rows "
+        "from it on the same fine-tuned models, with its 95 % interval (Student's t over training "
+        "seeds, tasks fixed, composition averaged out). Sorted: neighbours in length. Clustered: rows "
         "that share many words; anti-clustered: rows that share few.",
     ]
 
@@ -125,9 +135,7 @@ def dialects(sources: Sources, variant: Variant):
         here, there = (scores[scores["task"].isin(names)] for scores in (own, paper))
         yield row(variant, group, aggregate(here))
         if variant.dialect != "paper" and len(there):
-            effect = paired(_difference(here, there).groupby("training_seed")["value"].mean())
-            found = {"mean": effect.mean, "low": effect.low, "high": effect.high, "n": effect.pairs}
-            yield row(variant, f"{group}/difference", found)
+            yield row(variant, f"{group}/difference", _interval(_difference(here, there)))
 
 
 def dialect_columns(sources: Sources) -> list[Column]:
@@ -150,7 +158,7 @@ def dialect_notes(sources: Sources) -> list[str]:
         "time and all together (docs/dialects.md), trained from scratch. Difference: from the paper's "
         f"dialect, with its 95 % interval: Student's t over {seeds} of fine-tuning, which share one "
         "pre-training.",
-        captions.stds(sources.settings, over_tasks=False),
+        captions.stds(sources.settings, averages=False),
     ]
 
 

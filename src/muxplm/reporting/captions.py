@@ -6,7 +6,15 @@ from muxplm.experiments import SIZES, Target
 from muxplm.reporting import paper
 from muxplm.reporting.cells import Sources
 
-WITHIN_STD = "Bold, within {block}: the best, and what is within its std of it."
+BEST = (
+    "Bold: the best of its column within {block}, as printed. The rule is ours, for the paper's numbers "
+    "as well: its own bold may differ."
+)
+WITHIN_STD = (
+    "Bold, within {block}: the best of its column, and what is within the best one's std of it; a rule "
+    "of the paper's, applied to its numbers and to ours."
+)
+RATE = "Rate: the weight of token retrieval beside masked LM in pre-training."
 
 _PARETO = (
     "Score against throughput. Grey: the Pareto frontier, the best score among the models that are at "
@@ -101,21 +109,35 @@ def averaged(group: str, names: tuple[str, ...], selected: tuple[str, ...]) -> s
     return sentence + "."
 
 
-def stds(settings: Settings, over_tasks: bool) -> str:
+def all_rows(variants) -> str:
+    """Which model a table is of whose rows do not say it."""
+    labels = dict.fromkeys(variant.recipe.label for variant in variants)
+    sizes = dict.fromkeys(variant.size for variant in variants)
+    return f"All rows: {', '.join(labels)}, {', '.join(sizes)}."
+
+
+def stds(settings: Settings, averages: bool, trainings: bool = False) -> str:
+    """averages: some columns are averages over tasks. trainings: the std over trainings is there too."""
     composition, training = len(settings.composition_seeds), len(settings.training_seeds)
-    return (
-        f"Means have their std: over {count(composition, 'composition seed')} (which instances are "
-        f"multiplexed together), averaged over {count(training, 'training seed')}"
-        f"{' and over tasks' if over_tasks else ''}."
+    over_composition = (
+        f"over {count(composition, 'composition seed')} (which instances are multiplexed together), "
+        f"averaged over {count(training, 'training seed')}"
     )
+    found = f"Means have their std: {over_composition}."
+    if trainings and training > 1:
+        found = (
+            f"Means have two stds: {over_composition}, as the paper's; then (in LaTeX above) over the "
+            "training seeds, of means over composition seeds."
+        )
+    return found + (" An average over tasks has the mean of its tasks' stds." if averages else "")
 
 
-def maxima(settings: Settings, over_tasks: bool) -> str:
+def maxima(settings: Settings, averages: bool) -> str:
     pairs = len(settings.composition_seeds) * len(settings.training_seeds)
     return (
-        f"Max: over all {count(pairs, 'pair')} of training and composition seed"
-        f"{', averaged over tasks' if over_tasks else ''}; the paper's is over composition seeds of "
-        "one training."
+        f"Max: over all {count(pairs, 'pair')} of training and composition seed; the paper's is over "
+        "composition seeds of one training."
+        + (" An average over tasks has the mean of its tasks' maxima." if averages else "")
     )
 
 

@@ -12,8 +12,19 @@ from muxplm.files import write_text
 from muxplm.reporting import captions
 from muxplm.reporting.analyses import AVERAGED
 from muxplm.reporting.inequalities import Claim, read_claims
+from muxplm.reporting.layout import TO
+from muxplm.reporting.power import DRAWS, ENOUGH, needed, noise, power
 from muxplm.reporting.statistics import LEVEL
-from muxplm.reporting.verdicts import FAILS, HOLDS, NOT_RUN, UNDECIDED, judge
+from muxplm.reporting.verdicts import (
+    FAILS,
+    HOLDS,
+    NOT_RUN,
+    UNDECIDED,
+    UNREPLICATED,
+    Evidence,
+    collect,
+    judge,
+)
 
 COLOURS = {HOLDS: "#d5ecd9", FAILS: "#f6d5cf", UNDECIDED: "#faeec6", NOT_RUN: "#e4e4e4"}
 TITLE = "The paper's claims and what was measured"
@@ -22,17 +33,42 @@ TITLE = "The paper's claims and what was measured"
 def write_claims(settings: Settings):
     """The verdicts on all claims: a page as .md and .html, one row per inequality as .csv."""
     claims = read_claims()
-    table = judge(settings, claims)
+    evidence = collect(settings, claims)
+    table = judged(claims, evidence)
     write_text(settings.paths.claims("md"), markdown(settings, claims, table))
     write_text(settings.paths.claims("html"), html(settings, claims, table))
     write_text(settings.paths.claims("csv"), table.to_csv(index=False, float_format="%.6g"))
 
 
+def judged(claims: list[Claim], evidence: Evidence) -> pd.DataFrame:
+    """`judge` with, for each claim, its `power` and what it `needs` to be decided ("" if it is)."""
+    table = judge(claims, evidence)
+    powers = power(claims, table, noise(claims, evidence))
+    needs = needed(claims, table, evidence)
+    needs = [needs.get(claim, "") for claim in table["claim"]]
+    return table.assign(power=table["claim"].map(powers), needs=needs)
+
+
+def power_table(settings: Settings, seeds: list[int]) -> str:
+    """Markdown: the power of each testable claim with so many training seeds and rounds."""
+    claims = read_claims()
+    evidence = collect(settings, claims)
+    table = judge(claims, evidence)
+    columns = {n: power(claims, table, noise(claims, evidence, n)) for n in seeds}
+    rows = [
+        {"Claim": claim.id, **{f"{n}": _power(columns[n][claim.id]) for n in seeds}}
+        for claim in claims
+        if claim.testable
+    ]
+    return _piped(pd.DataFrame(rows))
+
+
 def markdown(settings: Settings, claims: list[Claim], table: pd.DataFrame) -> str:
-    parts = [f"# {TITLE}", *introduction(settings, table)]
+    parts = [f"# {TITLE}", *introduction(settings, claims, table)]
     parts.append(_piped(pd.DataFrame(overview(claims, table))))
     for claim, rows in _by_claim(claims, table):
-        parts += [f"## {claim.id}", f"{claim.statement} {claim.note}".strip(), where(claim)]
+        verdict = f"{where(claim)}. Here: {rows['verdict'].iloc[0]}."
+        parts += [f"## {claim.id}", f"{claim.statement} {claim.note}".strip(), verdict]
         parts.append(_piped(pd.DataFrame(shown(row) for _, row in rows.iterrows())))
     return "\n\n".join(parts) + "\n"
 
@@ -42,35 +78,56 @@ def html(settings: Settings, claims: list[Claim], table: pd.DataFrame) -> str:
     page = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return page.get_template("claims.html.jinja").render(
         title=TITLE,
-        introduction=introduction(settings, table),
+        introduction=introduction(settings, claims, table),
         overview=overview(claims, table),
         claims=[
-            (claim, where(claim), [shown(row) for _, row in rows.iterrows()])
+            (
+                claim,
+                where(claim),
+                rows["verdict"].iloc[0],
+                [shown(row) for _, row in rows.iterrows()],
+            )
             for claim, rows in _by_claim(claims, table)
         ],
         colours=COLOURS,
     )
 
 
-def introduction(settings: Settings, table: pd.DataFrame) -> list[str]:
+def introduction(settings: Settings, claims: list[Claim], table: pd.DataFrame) -> list[str]:
     """The summary; at which scale; how to read the rest."""
-    counts = table.groupby("claim")["claim_verdict"].first().value_counts()
-    summary = ", ".join(f"{verdict} {counts.get(verdict, 0)}" for verdict in COLOURS)
-    tests = table[["p_holds", "p_fails"]].notna().sum().sum()
+    verdicts = table.groupby("claim")["verdict"].first()
+    summary = ", ".join(_counted(verdicts, verdict) for verdict in COLOURS)
+    ours = sum(claim.ours for claim in claims)
+    tests = 2 * sum(claim.testable for claim in claims)
     groups = (captions.averaged(group, names, settings.tasks) for group, names in AVERAGED.items())
     return [
-        f"{captions.count(counts.sum(), 'claim')}: {summary}.",
+        f"{captions.count(len(claims), 'claim')} ({ours} of them ours about the paper's numbers): "
+        f"{summary}.",
         " ".join([captions.scale(settings), *groups]),
-        "Differences are paired: scores over tasks and training seeds, composition seeds averaged out; "
-        "speed-ups over the rounds of one process. Intervals: 95 %, Student's t, not corrected. Each "
-        "inequality has two one-sided t tests against its margin, that it holds and that it fails; p is "
-        "that of the side on which the difference lies, corrected by Holm's method for all "
-        f"{tests} tests of this page. Every model was pre-trained once, so no test covers the luck of "
-        "pre-training.",
-        f"A claim holds if each of its inequalities does (p < {1 - LEVEL:.2f}), does not hold if one "
-        "fails, and is undecided otherwise. It was not run if a cell is missing. Unreplicated: what "
-        "one pre-training gives without any interval is judged as it stands.",
+        "Scores: means over tasks, which are fixed, of means over composition seeds. Chance is in the "
+        "training seeds: a difference's variance is the sum over models and tasks of the variance "
+        "between seeds over their number, and Student's t has Satterthwaite's degrees of freedom. "
+        "Speed-ups: medians over the rounds of one process, as in the tables; differences are paired by "
+        f"round. Intervals: {LEVEL:.0%}, not corrected. Every model was pre-trained once, so no test "
+        "covers the luck of pre-training.",
+        "Each inequality has two one-sided p, that it holds and that it fails, not corrected. A claim "
+        "holds with the largest of the first, since each of its inequalities must, and fails with the "
+        "smallest of the second times their number. Its own p, of the likelier side, is corrected by "
+        f"Holm's method for both tests of the {tests // 2} claims that repetitions can decide, run or "
+        f"not: {tests} tests. It is decided if p < {1 - LEVEL:.2f}. It was not run if a cell is missing "
+        "and no other makes it fail. Unreplicated: what one pre-training gives without any interval, "
+        "judged as it stands.",
+        f"Power: in how many of {DRAWS} simulated pages, with the spreads of seeds and rounds that were "
+        "measured here, the verdict is that on the paper's own numbers, were they the truth. Needs: "
+        "with how many repetitions an undecided claim would be decided, either way, in "
+        f"{ENOUGH:.0%} of pages, were the differences measured here the truth.",
     ]
+
+
+def _counted(verdicts: pd.Series, verdict: str) -> str:
+    bare = (verdicts == verdict + UNREPLICATED).sum()
+    note = f" ({bare} of them unreplicated)" if bare else ""
+    return f"{verdict} {(verdicts == verdict).sum() + bare}{note}"
 
 
 def overview(claims: list[Claim], table: pd.DataFrame) -> list[dict]:
@@ -80,7 +137,10 @@ def overview(claims: list[Claim], table: pd.DataFrame) -> list[dict]:
             "In short": claim.statement,
             "Where": where(claim),
             "By the paper's numbers": _own(rows["paper_satisfies"]),
-            "Here": _worded(rows["claim_verdict"].iloc[0], rows["repetitions"].eq("").all()),
+            "Here": rows["verdict"].iloc[0],
+            "p": _p(rows[["claim_p_holds", "claim_p_fails"]].iloc[0].min()),
+            "Power": _power(rows["power"].iloc[0]),
+            "Needs": rows["needs"].iloc[0],
         }
         for claim, rows in _by_claim(claims, table)
     ]
@@ -103,9 +163,10 @@ def shown(row: pd.Series) -> dict:
         "Paper": _numbers(row, "paper", ".4g"),
         "True of the paper": _yes_or_no(row["paper_satisfies"]),
         "Ours": _numbers(row, "ours", ".2f"),
-        "Difference (95 %)": _effect(row),
-        "p": _p(row["corrected_holds" if row["ours_satisfies"] else "corrected_fails"]),
-        "Verdict": _worded(row["verdict"], row["repetitions"] == ""),
+        f"Difference ({LEVEL:.0%})": _effect(row),
+        "True of ours": _yes_or_no(row["ours_satisfies"]),
+        "p holds": _p(row["p_holds"]),
+        "p fails": _p(row["p_fails"]),
     }
 
 
@@ -121,25 +182,28 @@ def _numbers(row: pd.Series, whose: str, style: str) -> str:
 
 
 def _effect(row: pd.Series) -> str:
-    if row["verdict"] == NOT_RUN:
-        return row["reason"]
+    if pd.isna(row["ours_satisfies"]):
+        return f"{NOT_RUN}: {row['reason']}"
     if row["reason"]:
         return f"{row['difference']:+.2f}; no interval: {row['reason']}"
-    return f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
+    return f"{row['difference']:+.2f} ({row['low']:+.2f}{TO}{row['high']:+.2f})"
 
 
 def _p(p: float) -> str:
     return "" if isnan(p) else "< 0.0001" if p < 0.0001 else f"{p:.2g}"
 
 
-def _worded(verdict: str, unreplicated: bool) -> str:
-    return f"{verdict} (unreplicated)" if unreplicated and verdict in (HOLDS, FAILS) else verdict
+def _power(power: float) -> str:
+    return "" if isnan(power) else f"{power:.2f}"
 
 
 def where(claim: Claim) -> str:
     title = targets()[claim.target].title
     number = claim.target.removeprefix("table")
-    return f"Section {claim.section}, {f'Table {number}' if number.isdigit() else title}"
+    section = f"Section {claim.section}" if claim.section[0].isdigit() else claim.section
+    return f"{section}, {f'Table {number}' if number.isdigit() else title}" + (
+        " (the claim is ours)" if claim.ours else ""
+    )
 
 
 def _by_claim(claims: list[Claim], table: pd.DataFrame):

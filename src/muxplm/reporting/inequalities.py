@@ -140,11 +140,27 @@ class Claim(Section):
     target: Literal[tuple(targets())]
     statement: str
     note: str = ""
+    ours: bool = False  # about the paper's numbers, but the paper does not say it
     compare: list[Comparison] = Field(min_length=1)
 
     @cached_property
     def inequalities(self) -> list[Inequality]:
         return [inequality for part in self.compare for inequality in part.inequalities()]
+
+    @property
+    def testable(self) -> bool:
+        """Whether repetitions can decide it, whatever of them a config has."""
+        cells = [cell for i in self.inequalities for cell in (i.left, i.right)]
+        repeated = all(QUANTITIES[i.quantity].repetitions for i in self.inequalities)
+        return repeated and not any(isinstance(cell, Cited) for cell in cells)
+
+    @model_validator(mode="after")
+    def _nothing_twice(self):
+        stated = [str(inequality) for inequality in self.inequalities]
+        for one in sorted({*stated}):
+            if stated.count(one) > 1:
+                raise ValueError(f"{one!r} is stated twice")
+        return self
 
     @model_validator(mode="after")
     def _cells_exist(self):

@@ -10,19 +10,23 @@ import pandas as pd
 # What a cell of the paper's is beside ours, in the lower heading of two-storey columns.
 OURS, PAPER = "ours", "paper"
 
+# Between the two ends of an interval: a dash would read as another minus.
+TO = " to "
+
 # Characters that fit: into a cell without a line break, into a row in \\scriptsize.
 LINE, PAGE = 40, 64
 
 
 @dataclass(frozen=True)
 class Number:
-    """A number as printed, with its spread: a std, or the lowest and the highest."""
+    """A number as printed, with its spread: one std or two, or the ends of an interval."""
 
     value: str
     spread: tuple[str, ...] = ()
+    between: str = TO
 
     def __str__(self):
-        return f"{self.value} ({'–'.join(self.spread)})" if self.spread else self.value
+        return f"{self.value} ({self.between.join(self.spread)})" if self.spread else self.value
 
     def latex(self) -> str:
         # Indices take half the width of brackets; only so do twelve columns fit a page.
@@ -66,12 +70,16 @@ class Column:
     digits: int = 1
     lower: str = ""
 
+    @property
+    def between(self) -> str:
+        return ", " if "std_training" in self.spread else TO
 
-def number(value: float, spread=(), digits: int = 1) -> Number:
+
+def number(value: float, spread=(), digits: int = 1, between: str = TO) -> Number:
     if pd.isna(value):
         return Number("-")
     bounds = (f"{bound:.{digits}f}" for bound in spread if not pd.isna(bound))
-    return Number(f"{value:.{digits}f}", tuple(bounds))
+    return Number(f"{value:.{digits}f}", tuple(bounds), between)
 
 
 def best_printed(values: np.ndarray, stds: np.ndarray) -> np.ndarray:

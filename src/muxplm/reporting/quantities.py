@@ -7,6 +7,7 @@ from itertools import product
 from pathlib import Path
 from statistics import median
 
+import numpy as np
 import pandas as pd
 
 from muxplm.experiments import FAMILIES, SIZES, Axes, Variant, targets
@@ -18,6 +19,7 @@ from muxplm.reporting.frontier import frontier
 from muxplm.reporting.scores import headline, read_result, read_scores
 from muxplm.tasks import TASKS
 
+SEEDS, ROUNDS = "training seed", "round"
 EVERYTHING = Axes(tuple(FAMILIES), SIZES, paper.INSTANCES, tuple(TASKS))
 
 
@@ -29,14 +31,14 @@ class NotRun(Exception):
 class Quantity:
     """One thing that is measured of a variant.
 
-    measure(sources, variant): one number for each repetition, as a Series whose index pairs them with
-        another variant's; scores in 0..100. NotRun if there is none.
+    measure(sources, variant): (tasks, repetitions), one number for each; scores in 0..100. Where there
+        are no tasks or nothing is repeated, that axis is 1 long. NotRun if there is none.
     printed(target's name, variant): the paper's number; None if it prints none.
-    repetitions: what the numbers' index counts; "" for a single number that nothing repeats.
+    repetitions: SEEDS, ROUNDS, or "" for a single number that nothing repeats.
     """
 
     title: str
-    measure: Callable[[Sources, Variant], pd.Series]
+    measure: Callable[[Sources, Variant], np.ndarray]
     printed: Callable[[str, Variant], float | None]
     repetitions: str
 
@@ -61,34 +63,34 @@ def _scored(group: str, sources: Sources, variants: list[Variant]) -> list[str]:
     return names
 
 
-def _score(group: str, sources: Sources, variant: Variant) -> pd.Series:
-    return _runs(group, sources, variant).mean()
+def _score(group: str, sources: Sources, variant: Variant) -> np.ndarray:
+    return _runs(group, sources, variant).mean().unstack().to_numpy()
 
 
-def _range(sources: Sources, variant: Variant) -> pd.Series:
+def _range(sources: Sources, variant: Variant) -> np.ndarray:
     runs = _runs("GLUE", sources, variant)
-    return runs.max() - runs.min()
+    return (runs.max() - runs.min()).unstack().to_numpy()
 
 
-def _gain(sources: Sources, variant: Variant) -> pd.Series:
+def _gain(task: str, sources: Sources, variant: Variant) -> np.ndarray:
     """All N copies of an instance against one, composition averaged out."""
     settings = sources.settings
-    if not sources.tasks:
-        raise NotRun("this config has no task that is ensembled")
-    _all_there(settings.paths.ensembles(variant.name, task) for task in sources.tasks)
-    runs = read_runs(sources, variant, "ensembles", "copies")
-    keys = ["task", "training_seed", "composition_seed"]
+    if task not in sources.tasks:
+        raise NotRun(f"this config has no {TASKS[task].title}")
+    _all_there([settings.paths.ensembles(variant.name, task)])
+    runs = read_runs(sources, variant, "ensembles", "copies", [task])
+    keys = ["training_seed", "composition_seed"]
     values = runs.set_index([*keys, "copies"])["value"].unstack()
-    wanted = product(sources.tasks, settings.training_seeds, settings.composition_seeds)
+    wanted = product(settings.training_seeds, settings.composition_seeds)
     gains = (values[variant.n] - values[1]).reindex(pd.MultiIndex.from_tuples(wanted, names=keys))
     missing = gains.index[gains.isna()]
     if len(missing):
-        task, training, composition = missing[0]
+        training, composition = missing[0]
         raise DataError(
             f"{settings.paths.ensembles(variant.name, task)} lacks (training seed, composition seed) "
             f"({training}, {composition}): delete it and run again"
         )
-    return gains.groupby(["task", "training_seed"]).mean()
+    return gains.groupby("training_seed").mean().to_numpy()[None]
 
 
 def _all_there(paths):
@@ -107,18 +109,18 @@ def _timed(sources: Sources, variant: Variant) -> dict:
     return sources.throughput["models"][variant.name]
 
 
-def _speedup(sources: Sources, variant: Variant) -> pd.Series:
+def _speedup(sources: Sources, variant: Variant) -> np.ndarray:
     rounds = _timed(sources, variant)["speedup"]["rounds"]
     if not rounds:
         raise NotRun("no plain model was timed beside it")
-    return pd.Series(rounds)
+    return np.array([rounds])
 
 
-def _speedup_per_instance(sources: Sources, variant: Variant) -> pd.Series:
+def _speedup_per_instance(sources: Sources, variant: Variant) -> np.ndarray:
     return _speedup(sources, variant) / variant.n
 
 
-def _below_frontier(group: str, sources: Sources, variant: Variant) -> pd.Series:
+def _below_frontier(group: str, sources: Sources, variant: Variant) -> np.ndarray:
     names = _scored(group, sources, sources.variants)
     own = headline(sources.scores)
     scores = own[own["task"].isin(names)].groupby("model")["value"].mean()
@@ -126,7 +128,7 @@ def _below_frontier(group: str, sources: Sources, variant: Variant) -> pd.Series
         of.name: (median(_timed(sources, of)["instances_per_second"]), scores[of.name])
         for of in sources.variants
     }
-    return pd.Series([_distances(points)[variant.name]])
+    return np.array([[_distances(points)[variant.name]]])
 
 
 def _distances(points: dict[str, tuple[float, float]]) -> dict[str, float]:
@@ -136,10 +138,10 @@ def _distances(points: dict[str, tuple[float, float]]) -> dict[str, float]:
 # --- Muxology ------------------------------------------------------------------------------------
 
 
-def _layers(kind: str, statistic: Callable, sources: Sources, variant: Variant) -> pd.Series:
+def _layers(kind: str, statistic: Callable, sources: Sources, variant: Variant) -> np.ndarray:
     path = sources.settings.paths.muxology(variant.name)
     _all_there([path])
-    return pd.Series([statistic(read_result(path)[kind])])
+    return np.array([[statistic(read_result(path)[kind])]])
 
 
 def _spike(layers: list[float]) -> float:
@@ -171,11 +173,6 @@ def _printed_per_instance(target: str, variant: Variant) -> float | None:
     return speedup and speedup / variant.n
 
 
-def _printed_gain(target: str, variant: Variant) -> float | None:
-    gains = [_printed(f"{task}/gain", target, variant) for task in targets()[target].tasks]
-    return None if None in gains else sum(gains) / len(gains)
-
-
 def _printed_distance(group: str, target: str, variant: Variant) -> float | None:
     """From the models whose score and speed-up are both printed: more could only raise it."""
     points = {
@@ -189,20 +186,26 @@ def _nothing_printed(target: str, variant: Variant) -> None:
     return None
 
 
-_SEEDS = "task and training seed"
-
 QUANTITIES = {
     **{
-        name: Quantity(title, partial(_score, name), partial(_printed, name), _SEEDS)
+        name: Quantity(title, partial(_score, name), partial(_printed, name), SEEDS)
         for name, title in {
             **{group: group for group in AVERAGED},
             **{task.name: task.title for task in TASKS.values()},
         }.items()
     },
-    "gain": Quantity("gain by ensembling", _gain, _printed_gain, _SEEDS),
-    "range": Quantity("range over compositions", _range, partial(_printed, "range"), _SEEDS),
-    "speedup": Quantity("speed-up", _speedup, partial(_printed, "speedup"), "round"),
-    "speedup/N": Quantity("speed-up over N", _speedup_per_instance, _printed_per_instance, "round"),
+    **{
+        f"gain/{task}": Quantity(
+            f"gain by ensembling on {TASKS[task].title}",
+            partial(_gain, task),
+            partial(_printed, f"{task}/gain"),
+            SEEDS,
+        )
+        for task in targets()["table4"].tasks
+    },
+    "range": Quantity("range over compositions", _range, partial(_printed, "range"), SEEDS),
+    "speedup": Quantity("speed-up", _speedup, partial(_printed, "speedup"), ROUNDS),
+    "speedup/N": Quantity("speed-up over N", _speedup_per_instance, _printed_per_instance, ROUNDS),
     **{
         f"below frontier/{group}": Quantity(
             f"points of {group} below the frontier",

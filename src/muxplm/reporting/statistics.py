@@ -1,6 +1,7 @@
 """Intervals and tests, over scipy."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -9,66 +10,108 @@ LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class Effect:
-    """A mean difference, its confidence interval, and what stands behind them.
+class Estimate:
+    """A difference, its standard error and its degrees of freedom: floats, or arrays of one shape.
 
-    `low` and `high` are NaN, and `p` is NaN, where fewer than two pairs leave no interval.
+    The error is NaN where fewer than two repetitions leave none, and the difference if there is no cell.
     """
 
-    mean: float
-    low: float
-    high: float
-    p: float  # two-sided, of the mean being `against`
-    pairs: int
+    value: np.ndarray
+    error: np.ndarray
+    df: np.ndarray
+
+    def interval(self, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
+        """Student's t. Without width where all repetitions are alike."""
+        reach = np.where(self.error == 0, 0.0, stats.t.ppf((1 + level) / 2, self.df) * self.error)
+        return self.value - reach, self.value + reach
 
 
-def paired(differences, level: float = LEVEL, against: float = 0.0) -> Effect:
-    """Student's t over paired differences. All equal: an interval without width, p 0 or 1."""
-    values = np.asarray(differences, dtype=float)
-    mean = float(values.mean()) if len(values) else float("nan")
-    if len(values) < 2:
-        return Effect(mean, float("nan"), float("nan"), float("nan"), len(values))
-    error = stats.sem(values)
-    if error == 0:
-        return Effect(mean, mean, mean, float(mean == against), len(values))
-    low, high = stats.t.interval(level, len(values) - 1, loc=mean, scale=error)
-    p = stats.ttest_1samp(values, against).pvalue
-    return Effect(mean, float(low), float(high), float(p), len(values))
+class Cells(NamedTuple):
+    """One model's cells: mean and variance over training seeds, (..., tasks) each; how many seeds."""
+
+    means: np.ndarray
+    variances: np.ndarray
+    seeds: int
+
+    @classmethod
+    def of(cls, values) -> "Cells":
+        """From one score for each task and training seed: (..., tasks, seeds)."""
+        values = np.asarray(values, dtype=float)
+        seeds = values.shape[-1]
+        return cls(values.mean(axis=-1), _variance(values), seeds)
 
 
-def inside(differences, low: float, high: float) -> tuple[float, float]:
-    """p of the mean lying between `low` and `high`, and p of it lying outside.
+def over_tasks(left: Cells, right: Cells | None = None, times: float = 1.0) -> Estimate:
+    """left - times x right, averaged over tasks; without `right`, of left alone.
 
-    One-sided Student's t tests against each finite bound. Inside two bounds is two tests that must
-    both reject (TOST), so the larger p counts; outside, either may, so twice the smaller. NaN
-    where nothing can be tested: fewer than two pairs, or pairs without variance.
+    The tasks are fixed: it is a statement about these. So chance is in the training seeds alone: the
+    variance is the sum of every cell's (variance / seeds / tasks^2), unpaired, since equal seeds of two
+    models have nothing in common; Satterthwaite's degrees of freedom (Welch's, for one task).
     """
-    values = np.asarray(differences, dtype=float)
-    if len(values) < 2 or np.ptp(values) == 0:
-        return float("nan"), float("nan")
-    above, below = _one_sided(values, low), _one_sided(values, high)[::-1]
-    bounds = np.isfinite([low, high]).sum()
-    return max(above[0], below[0]), min(1.0, bounds * min(above[1], below[1]))
+    sides = [(left, 1.0)] + ([(right, -times)] if right else [])
+    value, variance, squares = 0.0, 0.0, 0.0
+    for cells, factor in sides:
+        parts = factor**2 * cells.variances / cells.seeds / cells.variances.shape[-1] ** 2
+        value = value + factor * cells.means.mean(axis=-1)
+        variance = variance + parts.sum(axis=-1)
+        squares = squares + (parts**2).sum(axis=-1) / max(1, cells.seeds - 1)
+    with np.errstate(invalid="ignore"):  # no variance: no degrees of freedom
+        return Estimate(value, np.sqrt(variance), variance**2 / squares)
 
 
-def _one_sided(values: np.ndarray, bound: float) -> tuple[float, float]:
-    """p of the mean being above `bound`, and of its being below; an infinite one needs no test."""
-    if np.isinf(bound):
-        return float(bound > 0), float(bound < 0)
-    alternatives = ("greater", "less")
-    return tuple(
-        float(stats.ttest_1samp(values, bound, alternative=a).pvalue) for a in alternatives
-    )
+def over_rounds(left, right=0.0, times: float = 1.0) -> Estimate:
+    """The median over rounds (..., rounds) of left - times x right: paired, as a round times both.
+
+    A median's standard error is sqrt(pi / 2) times that of the mean of as many normal numbers; of few
+    numbers it is less, so tests err on the safe side.
+    """
+    differences = np.asarray(left, dtype=float) - times * np.asarray(right, dtype=float)
+    rounds = differences.shape[-1]
+    error = np.sqrt(np.pi / 2 * _variance(differences) / rounds)
+    return Estimate(np.median(differences, axis=-1), error, np.full(error.shape, rounds - 1.0))
+
+
+def _variance(values: np.ndarray) -> np.ndarray:
+    """Along the last axis (ddof 1): NaN for a single value, exactly 0 for equal ones."""
+    if values.shape[-1] < 2:
+        return np.full(values.shape[:-1], np.nan)
+    return (values - values[..., :1]).var(axis=-1, ddof=1)
+
+
+def inside(estimate: Estimate, low, high) -> tuple[np.ndarray, np.ndarray]:
+    """p of the difference lying between `low` and `high`, and p of it lying outside.
+
+    One-sided Student's t tests against each bound; an infinite one is no test. Inside two bounds is two
+    tests that must both reject (TOST), so the larger p counts; outside, either may, so twice the
+    smaller. NaN where nothing can be tested: no error, or one of 0.
+    """
+    error = np.where(estimate.error > 0, estimate.error, np.nan)
+    above_low, below_low = _one_sided(estimate, error, low)
+    above_high, below_high = _one_sided(estimate, error, high)
+    bounds = np.isfinite(low).astype(int) + np.isfinite(high)
+    holds = np.maximum(above_low, below_high)
+    return holds, np.minimum(1.0, bounds * np.minimum(below_low, above_high))
+
+
+def _one_sided(estimate: Estimate, error: np.ndarray, bound):
+    """p of the difference being above `bound`, and of its being below."""
+    t = (estimate.value - bound) / error
+    return stats.t.sf(t, estimate.df), stats.t.cdf(t, estimate.df)
 
 
 def holm(p) -> np.ndarray:
-    """Holm's step-down correction: valid for any dependence. A NaN is no test and stays NaN."""
+    """Holm's step-down correction along the last axis: valid for any dependence.
+
+    A NaN is a test of the family that was not made: it counts as p = 1 and stays NaN.
+    """
     p = np.asarray(p, dtype=float)
-    order = np.argsort(p)[: np.isfinite(p).sum()]  # NaN are sorted last
-    steps = p[order] * np.arange(len(order), 0, -1)
-    corrected = np.full(p.shape, np.nan)
-    corrected[order] = np.minimum(1.0, np.maximum.accumulate(steps))
-    return corrected
+    made = np.where(np.isnan(p), 1.0, p)
+    order = np.argsort(made, axis=-1)
+    steps = np.take_along_axis(made, order, -1) * np.arange(p.shape[-1], 0, -1)
+    corrected = np.empty_like(made)
+    rising = np.minimum(1.0, np.maximum.accumulate(steps, axis=-1))
+    np.put_along_axis(corrected, order, rising, axis=-1)
+    return np.where(np.isnan(p), np.nan, corrected)
 
 
 def components(table: np.ndarray) -> tuple[float, float, float]:

@@ -4,14 +4,14 @@ A table is a `Design`: which rows of the tidy table it is made of and how they a
 """
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from muxplm import experiments, tasks
-from muxplm.config import Settings, nearest
+from muxplm.config import Settings
 from muxplm.experiments import FAMILIES, SIZES, Axes
 from muxplm.files import DataError, write_text
 from muxplm.reporting import analyses, captions, hyperparameters, paper
@@ -46,6 +46,7 @@ NAMES = {
 BLOCKS = {
     "its N": lambda v: v.n,
     "its size": lambda v: v.size,
+    "its block": lambda v: "",
     "the table": lambda v: "",
 }
 
@@ -70,7 +71,8 @@ class Design:
 
 # --- What the columns are ----------------------------------------------------------------------
 
-_GLUE, _TOKEN = Column("GLUE", "GLUE"), Column("Token", "Token")
+_BOTH = ("std", "std_training")  # the paper's spread, over compositions, and that over trainings
+_GLUE, _TOKEN = (Column(group, group, spread=_BOTH) for group in ("GLUE", "Token"))
 _SPEED = Column("Speed-up", "speedup", spread=("low", "high"), paper_spread=())
 
 
@@ -85,8 +87,15 @@ def _titled(sources: Sources, **changes) -> list[Column]:
 
 
 def _columns1(sources: Sources) -> list[Column]:
-    pairs = [(Column(f"{c.heading} mean", c.column), _maximum(c)) for c in (_GLUE, _TOKEN)]
+    pairs = [
+        (replace(column, heading=f"{column.heading} mean"), _maximum(column))
+        for column in (_GLUE, _TOKEN)
+    ]
     return [*(column for pair in pairs for column in pair), _SPEED]
+
+
+def _columns2(sources: Sources) -> list[Column]:
+    return [_SPEED, *_titled(sources, spread=_BOTH)]
 
 
 def _glue_columns(sources: Sources, **changes) -> list[Column]:
@@ -96,7 +105,7 @@ def _glue_columns(sources: Sources, **changes) -> list[Column]:
 
 def _token_columns(sources: Sources) -> list[Column]:
     per_task = [
-        Column(f"{tasks.TASKS[task].title}{suffix}", f"{task}{metric}", paper=None)
+        Column(f"{tasks.TASKS[task].title}{suffix}", f"{task}{metric}", spread=_BOTH, paper=None)
         for task in sources.tasks
         for suffix, metric in (("", ""), (" by token", "/token_f1"))
     ]
@@ -115,16 +124,16 @@ _TICKETS = [
 # --- What the captions say ---------------------------------------------------------------------
 
 
-def _notes(sources: Sources, groups=(), maxima=False, means=True) -> list[str]:
-    settings = sources.settings
+def _notes(sources: Sources, groups=(), maxima=False, means=True, trainings=False) -> list[str]:
+    settings, averages = sources.settings, bool(groups)
     names = {"GLUE": tasks.GLUE_AVERAGED, "Token": tasks.TOKEN}
     parts = [captions.averaged(group, names[group], sources.tasks) for group in groups]
-    parts += [captions.stds(settings, over_tasks=bool(groups))] if means else []
-    parts += [captions.maxima(settings, over_tasks=bool(groups))] if maxima else []
+    parts += [captions.stds(settings, averages, trainings)] if means else []
+    parts += [captions.maxima(settings, averages)] if maxima else []
     return [*parts, *([captions.speed(sources)] if sources.target.timed else [])]
 
 
-_AVERAGED = partial(_notes, groups=("GLUE", "Token"))
+_AVERAGED = partial(_notes, groups=("GLUE", "Token"), trainings=True)
 
 
 def _glue_notes(sources: Sources, **what) -> list[str]:
@@ -136,15 +145,16 @@ def _token_notes(sources: Sources) -> list[str]:
     return [
         "Entity-level F1 of seqeval for both tasks, which is what the paper averages; for POS tags it "
         "merges neighbours, so the F1 by token stands beside it.",
-        *_notes(sources, ("Token",)),
+        *_notes(sources, ("Token",), trainings=True),
     ]
 
 
 def _ticket_notes(sources: Sources) -> list[str]:
     return [
         captions.averaged("GLUE", tasks.GLUE_AVERAGED, sources.tasks),
-        "Best and worst: of each task over composition seeds, averaged over training seeds and "
-        "tasks, as the paper's are; so no single seed need be the best on every task. Δ of the "
+        "Best and worst: of each task over composition seeds, averaged over training seeds and tasks, "
+        "so no single seed need be the best on every task. The paper's best of MUX-BERT are made so: "
+        "they are the averages of its Table 10; how its others are made it does not say. Δ of the "
         "average: between the best and the worst seed of GLUE as a whole.",
     ]
 
@@ -153,7 +163,7 @@ def _literature_notes(sources: Sources) -> list[str]:
     return [
         "Ours: median speed-up and mean score of what was measured here. "
         "The rows of other methods are not measured: they are figures that the paper cites.",
-        *_notes(sources),
+        *_notes(sources, trainings=True),
     ]
 
 
@@ -174,9 +184,9 @@ DESIGNS = {
     "table2": Design(
         (single_tasks, throughputs),
         ("Model", "N"),
-        lambda s: [_SPEED, *_titled(s)],
+        _columns2,
         _literature_notes,
-        block="the table",
+        block="its block",
         literature=True,
     ),
     "table3": Design(
@@ -197,7 +207,7 @@ DESIGNS = {
         lambda s: [
             "Ensemble: each instance N times in the batch, which is permuted; the class logits of its "
             "N copies are averaged.",
-            captions.stds(s.settings, over_tasks=False),
+            captions.stds(s.settings, averages=False),
         ],
         bold=nothing,
         below=True,
@@ -254,13 +264,10 @@ TEXT_TABLES = {"table7": hyperparameters.pretraining, "table8": hyperparameters.
 
 
 def build(name: str, settings: Settings):
-    """Writes the table as .tex, .csv and .md. ValueError for a name that no table has.
+    """Writes the table, a key of experiments.TABLES, as .tex, .csv and .md.
 
     DataError if an input is missing or the config selects none of the table's rows.
     """
-    known = DESIGNS | TEXT_TABLES
-    if name not in known:
-        raise ValueError(f"no builder for table {name!r}{nearest(name, known)}")
     sources = Sources(name, experiments.TABLES[name], settings)
     if not sources.variants:
         raise DataError(
@@ -286,10 +293,12 @@ def _designed(sources: Sources) -> tuple[pd.DataFrame, Layout]:
         table = pd.concat([table, cited], ignore_index=True)
         for model in cited["model"].unique():
             block = OTHER_VERSION if "MUX-BERT" in model else LITERATURE
-            lines.append(Line(model, (model, "-"), PAPER, block))
+            lines.append(Line(model, (model, "-"), PAPER, block, block))
     sentences = [
         captions.title(sources.name),
         captions.scale(sources.settings, sources.variants),
+        captions.all_rows(sources.variants) if "Model" not in design.names else "",
+        captions.RATE if "Rate" in design.names else "",
         *design.notes(sources),
         captions.left_out(sources.target, sources.settings),
         _bold_note(design),
@@ -299,33 +308,37 @@ def _designed(sources: Sources) -> tuple[pd.DataFrame, Layout]:
 
 
 def _bold_note(design: Design) -> str:
-    if design.bold is best_printed:
-        return f"Bold: best for {design.block}."
-    return captions.WITHIN_STD.format(block=design.block) if design.bold is best_within_std else ""
+    notes = {best_printed: captions.BEST, best_within_std: captions.WITHIN_STD}
+    return notes.get(design.bold, "").format(block=design.block)
 
 
 @dataclass(frozen=True)
 class Line:
-    """One printed row: which model's rows of the tidy table, and whether ours or the paper's."""
+    """One printed row: which model's rows of the tidy table, and whether ours or the paper's.
+
+    Rules go between blocks; bold is the best of a group within a block.
+    """
 
     model: str
     names: tuple[str, ...]
     source: str | None  # OURS or PAPER alone; None for both, side by side
     block: Hashable
+    group: Hashable
 
 
 def _lines(sources: Sources, design: Design, table: pd.DataFrame) -> list[Line]:
     lines = []
     for variant in sources.variants:
         names = tuple(NAMES[name](variant) for name in design.names)
-        block = EXTENSION if variant.recipe.extension else BLOCKS[design.block](variant)
+        group = BLOCKS[design.block](variant)
+        block = EXTENSION if variant.recipe.extension else group
         if not design.below:
-            lines.append(Line(variant.name, names, None, block))
+            lines.append(Line(variant.name, names, None, block, group))
             continue
-        lines.append(Line(variant.name, (*names, OURS), OURS, block))
+        lines.append(Line(variant.name, (*names, OURS), OURS, block, group))
         numbers = table.loc[table["model"] == variant.name, ["paper", "paper_max"]]
         if numbers.notna().any(axis=None):
-            lines.append(Line(variant.name, (*names, PAPER), PAPER, block))
+            lines.append(Line(variant.name, (*names, PAPER), PAPER, block, group))
     return lines
 
 
@@ -338,10 +351,11 @@ def _lay_out(table, lines: list[Line], design: Design, columns: list[Column], ca
         for side in _sides(design, column):
             key = (column.heading, side or column.lower)
             found = [_look_up(by_cell, line, column, side) for line in lines]
-            cells[key] = [number(value, spread, column.digits) for value, spread in found]
+            cells[key] = [number(*cell, column.digits, column.between) for cell in found]
             values[key] = np.array([value for value, _ in found], dtype=float)
             stds[key] = np.array([spread[0] if spread else 0.0 for _, spread in found], dtype=float)
-    bold = embolden(values, stds, [(line.block, line.source) for line in lines], design.bold)
+    groups = [(line.block, line.group, line.source) for line in lines]
+    bold = embolden(values, stds, groups, design.bold)
     names = {("", head): [False] * len(lines) for head in heads}
     frames = [pd.DataFrame(cells), pd.DataFrame({**names, **bold})]
     for frame in frames:
