@@ -132,8 +132,8 @@ def test_a_gap_as_large_as_the_papers_is_within_the_tolerance(papers_world):
     _, evidence = papers_world
     claims = read_claims()
     table = judge(claims, evidence)
-    for number, least in ((3, 0.3), (10, 0.95)):
-        powers = power(claims, table, noise(claims, evidence, number))
+    for seeds, least in ((3, 0.3), (10, 0.95)):
+        powers = power(claims, table, noise(claims, evidence, seeds))
         assert min(powers[c] for c in ("electra-n2", "bert-n2", "sizes-near-bert")) > least
 
 
@@ -190,7 +190,7 @@ def test_how_many_seeds_an_undecided_claim_needs(papers_world):
     place = [claim.id for claim in claims].index("sizes-near-bert")
     truth = table["difference"].to_numpy()
     shares = [
-        decisions(claims, noise(claims, evidence, n), truth)[:, place].any(axis=1).mean()
+        decisions(claims, noise(claims, evidence, n, n), truth)[:, place].any(axis=1).mean()
         for n in (3, number)
     ]
     assert shares[0] < 0.8 <= shares[1]
@@ -217,3 +217,4 @@ def test_the_command_prints_the_power_of_each_claim(papers_world):
     assert {*rows} == {claim.id for claim in read_claims() if claim.testable}
     few, many = (float(cell) for cell in rows["score-falls"])
     assert few < 0.5 and many > 0.9
+    assert rows["near-n-times"] == [" 1.00 ", " 1.00 "]  # rounds stay as many as they are

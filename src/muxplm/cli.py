@@ -145,7 +145,7 @@ def table(name: str, config: Files = ()):
     from muxplm.experiments import TABLES
     from muxplm.reporting.tables import build
 
-    build(_known(name, TABLES, "table", "the package"), configuration.load(config))
+    build(_known(name, TABLES, "table", "one of the package's"), configuration.load(config))
 
 
 @app.command()
@@ -154,7 +154,7 @@ def figure(name: str, config: Files = ()):
     from muxplm.experiments import FIGURES
     from muxplm.reporting.figures import draw
 
-    draw(_known(name, FIGURES, "figure", "the package"), configuration.load(config))
+    draw(_known(name, FIGURES, "figure", "one of the package's"), configuration.load(config))
 
 
 @app.command()
@@ -261,9 +261,9 @@ def schema():
     print(yaml.safe_dump(configuration.schema(), sort_keys=False), end="")
 
 
-def _known(name, known, what, where="this config"):
+def _known(name, known, what, where="in this config"):
     if name not in known:
-        raise ConfigError(f"{what} {name!r} is not in {where}{nearest(name, known)}")
+        raise ConfigError(f"{what} {name!r} is not {where}{nearest(name, known)}")
     return name
 
 

@@ -28,6 +28,7 @@ from muxplm.reporting.verdicts import (
 
 COLOURS = {HOLDS: "#d5ecd9", FAILS: "#f6d5cf", UNDECIDED: "#faeec6", NOT_RUN: "#e4e4e4"}
 TITLE = "The paper's claims and what was measured"
+PERCENT = f"{100 * LEVEL:g} %"  # of intervals
 
 
 def write_claims(settings: Settings):
@@ -50,7 +51,7 @@ def judged(claims: list[Claim], evidence: Evidence) -> pd.DataFrame:
 
 
 def power_table(settings: Settings, seeds: list[int]) -> str:
-    """Markdown: the power of each testable claim with so many training seeds and rounds."""
+    """Markdown: the power of each testable claim with so many training seeds, rounds as measured."""
     claims = read_claims()
     evidence = collect(settings, claims)
     table = judge(claims, evidence)
@@ -108,7 +109,7 @@ def introduction(settings: Settings, claims: list[Claim], table: pd.DataFrame) -
         "training seeds: a difference's variance is the sum over models and tasks of the variance "
         "between seeds over their number, and Student's t has Satterthwaite's degrees of freedom. "
         "Speed-ups: medians over the rounds of one process, as in the tables; differences are paired by "
-        f"round. Intervals: {LEVEL:.0%}, not corrected. Every model was pre-trained once, so no test "
+        f"round. Intervals: {PERCENT}, not corrected. Every model was pre-trained once, so no test "
         "covers the luck of pre-training.",
         "Each inequality has two one-sided p, that it holds and that it fails, not corrected. A claim "
         "holds with the largest of the first, since each of its inequalities must, and fails with the "
@@ -120,7 +121,7 @@ def introduction(settings: Settings, claims: list[Claim], table: pd.DataFrame) -
         f"Power: in how many of {DRAWS} simulated pages, with the spreads of seeds and rounds that were "
         "measured here, the verdict is that on the paper's own numbers, were they the truth. Needs: "
         "with how many repetitions an undecided claim would be decided, either way, in "
-        f"{ENOUGH:.0%} of pages, were the differences measured here the truth.",
+        f"{100 * ENOUGH:g} % of pages, were the differences measured here the truth.",
     ]
 
 
@@ -163,7 +164,7 @@ def shown(row: pd.Series) -> dict:
         "Paper": _numbers(row, "paper", ".4g"),
         "True of the paper": _yes_or_no(row["paper_satisfies"]),
         "Ours": _numbers(row, "ours", ".2f"),
-        f"Difference ({LEVEL:.0%})": _effect(row),
+        f"Difference ({PERCENT})": _effect(row),
         "True of ours": _yes_or_no(row["ours_satisfies"]),
         "p holds": _p(row["p_holds"]),
         "p fails": _p(row["p_fails"]),

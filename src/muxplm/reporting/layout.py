@@ -131,7 +131,7 @@ def latex(layout: Layout, label: str) -> str:
             {"selector": "medskip", "props": ":{}"},
             {"selector": "tiny" if wide else "scriptsize", "props": ":{}"},
             {"selector": "tabcolsep", "props": ":=1.2pt" if wide else ":=1.7pt"},
-            {"selector": "renewcommand", "props": ":{\\arraystretch}{1.35}"},
+            {"selector": "renewcommand", "props": ":{\\arraystretch}{1.75}"},
         ]
     )
     text = style.to_latex(

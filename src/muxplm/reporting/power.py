@@ -29,22 +29,26 @@ NUMBERS = (3, 4, 5, 6, 8, 10, 12, 15, 20, 30, 50, 100)
 
 
 def noise(
-    claims: list[Claim], evidence: Evidence, number: int | None = None, draws=DRAWS, seed=0
+    claims: list[Claim],
+    evidence: Evidence,
+    seeds: int | None = None,
+    rounds: int | None = None,
+    draws: int = DRAWS,
 ) -> Estimate:
-    """Estimates (draws, inequalities) of true differences of 0.
+    """Estimates (draws, inequalities) of true differences of 0; NaN where a cell is missing.
 
-    number: of training seeds and of rounds; None: as many as were measured. NaN where a cell is missing.
+    seeds, rounds: how many training seeds and rounds; None: as many as were measured.
     """
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     drawn, shared = {}, {}
     for key, sample in evidence.items():
         if isinstance(sample, Cells):
-            drawn[key] = _seeds(random, sample, number or sample.seeds, draws)
+            drawn[key] = _seeds(random, sample, seeds or sample.seeds, draws)
         elif QUANTITIES[key[1]].repetitions == ROUNDS and isinstance(sample, np.ndarray):
-            size = (draws, number or len(sample), len(sample))
+            size = (draws, rounds or len(sample), len(sample))
             if key[0] not in shared:
                 shared[key[0]] = random.standard_normal(size)
-            # Rounds (draws, number) with the covariances, over models, of those measured.
+            # (draws, rounds) with the covariances, over models, of those measured.
             drawn[key] = shared[key[0]] @ (sample - sample.mean()) / max(1, len(sample) - 1) ** 0.5
     found = []
     for claim in claims:
@@ -99,7 +103,7 @@ def needed(claims: list[Claim], table: pd.DataFrame, evidence: Evidence) -> dict
         left = [i for i, claim in enumerate(claims) if claim.id in undecided - {*answers}]
         if not left:
             return answers
-        decided = decisions(claims, noise(claims, evidence, number), truth).any(axis=-1)
+        decided = decisions(claims, noise(claims, evidence, number, number), truth).any(axis=-1)
         for i in left:
             if decided[:, i].mean() >= ENOUGH:
                 answers[claims[i].id] = f"{number} {_repetitions(claims[i])}"
