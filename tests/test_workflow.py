@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from muxplm import config as configuration
-from muxplm import experiments, plan
+from muxplm import dryrun, experiments, lineage, plan, recipes
 
 pytestmark = pytest.mark.smoke
 
@@ -68,7 +68,7 @@ class Copy:
         """(stage, model or table) of the jobs that a changed config repeats or adds."""
         done = self.snakemake("--dry-run", change=change)
         assert done.returncode == 0, done.stdout
-        return {(job.stage, job.model) for job in plan.parse(done.stdout)}
+        return {(job.stage, job.model) for job in dryrun.parse(done.stdout)}
 
     def reports_on(self, *models: str) -> set[tuple[str, str]]:
         """The tables and figures with a row of one of the models, and the claims."""
@@ -90,7 +90,7 @@ def copy(tmp_path_factory):
     copy = Copy(tmp_path_factory.mktemp("workflow"))
     done = copy.snakemake()
     assert done.returncode == 0, done.stdout[-5000:]
-    copy.jobs = plan.parse(done.stdout)
+    copy.jobs = dryrun.parse(done.stdout)
     return copy
 
 
@@ -106,11 +106,11 @@ def test_every_result_exists(copy):
     settings = copy.settings()
     paths, wanted = settings.paths, []
     for name, variant in settings.variants.items():
-        wanted += [paths.checkpoint(stage, name) for stage in variant.stages]
+        wanted += [lineage.checkpoint(settings, stage, name) for stage in variant.stages]
         for task in settings.tasks:
             wanted += [paths.finetuned(name, task, seed) for seed in settings.training_seeds]
             wanted.append(paths.scores(name, task))
-    wanted += [paths.config, *map(paths.throughput, experiments.TIMED)]
+    wanted += map(paths.throughput, experiments.TIMED)
     wanted += [paths.claims(suffix) for suffix in ("md", "html", "csv")]
     for kind, name in copy.reports_on(*settings.variants) - {("claims", "")}:
         suffixes = ("tex", "csv", "md") if kind == "tables" else ("pdf", "png", "csv")
@@ -147,7 +147,8 @@ def test_finished_trainings_leave_nothing_in_scratch(copy):
 
 def test_the_settings_of_the_run_lie_beside_its_results(copy):
     settings = copy.settings()
-    assert configuration.load([copy.folder / settings.paths.config]) == settings
+    digest = recipes.digest(settings.model_dump(mode="json"))
+    assert configuration.load([copy.folder / settings.paths.config(digest)]) == settings
 
 
 # --- What a change repeats ---------------------------------------------------------------------
@@ -159,7 +160,7 @@ def test_comments_and_dates_of_the_code_repeat_nothing(copy):
     done = copy.snakemake()
     assert done.returncode == 0, done.stdout
     assert "Nothing to be done" in done.stdout
-    assert plan.parse(done.stdout) == []
+    assert dryrun.parse(done.stdout) == []
 
 
 def stages_of(model: str, *stages: str) -> set[tuple[str, str]]:
@@ -245,7 +246,7 @@ def test_the_page_on_extending_adds_a_row_to_the_ablation(copy):
     finally:
         file.write_text(before)
     assert done.returncode == 0, done.stdout[-3000:]
-    ran = {(job.stage, job.model) for job in plan.parse(done.stdout)}
+    ran = {(job.stage, job.model) for job in dryrun.parse(done.stdout)}
     assert ran == stages_of(model, "prime", "pretrain", "finetune", "score") | {
         ("tables", "table5")
     }

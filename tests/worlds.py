@@ -12,6 +12,7 @@ from muxplm import config, experiments, tasks
 from muxplm.experiments import Variant
 from muxplm.reporting import paper
 from muxplm.reporting.cells import paper_of
+from muxplm.settings import Settings, merge
 
 ROOT = Path(__file__).parent.parent
 SHAPES = {
@@ -20,11 +21,11 @@ SHAPES = {
 }
 
 
-def settings_for(folder, **changes) -> config.Settings:
+def settings_for(folder, **changes) -> Settings:
     raw = yaml.safe_load((ROOT / config.DEFAULT).read_text())
     own = {"results": str(folder), "sizes": ["small", "base", "large"], "shapes": SHAPES}
     seeds = {"training_seeds": [1, 2, 3], "composition_seeds": [1, 2, 3, 4]}
-    return config.validate(config.merge(raw, own | seeds | changes))
+    return config.validate(merge(raw, own | seeds | changes))
 
 
 # --- A world in which every claim is true ----------------------------------------------------------

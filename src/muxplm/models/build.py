@@ -11,9 +11,9 @@ from transformers import (
 )
 
 from muxplm import experiments
-from muxplm.config import nearest
 from muxplm.data.prepare import prefix_token_ids
 from muxplm.files import DataError
+from muxplm.mistakes import nearest
 from muxplm.models.demultiplexers import DEMULTIPLEXERS
 from muxplm.models.modeling import MuxForTokenRetrieval
 from muxplm.models.multiplexers import MULTIPLEXERS
@@ -37,13 +37,8 @@ def model_config(settings, variant, tokenizer):
     encoder = _encoder_config(settings, variant, tokenizer)
     if not variant.recipe.multiplexed:
         return AutoConfig.for_model(**encoder)
+    check_parts([variant])
     dialect = experiments.DIALECTS[variant.dialect]
-    for part, known in (("multiplexer", MULTIPLEXERS), ("demultiplexer", DEMULTIPLEXERS)):
-        name = getattr(variant, part)
-        if name not in known:
-            raise DataError(
-                f"{part} {name!r}, asked for by ablations, is none{nearest(name, known)}"
-            )
     model, prefix = settings.model_of(variant.name), None
     if variant.demultiplexer == "prefix":
         prefix = prefix_token_ids(tokenizer, variant.n)
@@ -60,6 +55,17 @@ def model_config(settings, variant, tokenizer):
         padded_length=settings.max_length if sees_padding(variant) else None,
         **dialect,
     )
+
+
+def check_parts(variants):
+    """DataError if one of them names a part that is not registered."""
+    for variant in variants:
+        for part, known in (("multiplexer", MULTIPLEXERS), ("demultiplexer", DEMULTIPLEXERS)):
+            name = getattr(variant, part)
+            if name not in known:
+                raise DataError(
+                    f"{part} {name!r}, asked for by ablations, is none{nearest(name, known)}"
+                )
 
 
 def sees_padding(variant) -> bool:

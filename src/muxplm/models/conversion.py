@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from transformers import AutoConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from muxplm.config import nearest
 from muxplm.files import DataError, atomic_folder, read_json
+from muxplm.mistakes import nearest
 from muxplm.models.configuration import MuxConfig
 from muxplm.models.modeling import (
     MuxForMaskedLM,
@@ -143,7 +143,8 @@ def convert(source: str, destination: str, revision: str | None = None):
     folder = Path(source) if Path(source).is_dir() else download(source, revision)
     model = converted(folder)
     with atomic_folder(destination) as draft:
-        write(model, folder, draft)
+        model.save_pretrained(draft)
+        copy_tokenizer(folder, draft)
     print(f"{source} -> {destination}: {type(model).__name__}, N = {model.config.num_instances}")
 
 
@@ -162,9 +163,8 @@ def converted(folder: Path):
     return model
 
 
-def write(model, folder: Path, destination: Path):
-    """`model`, and the tokenizer's files if `folder` has them."""
-    model.save_pretrained(destination)
+def copy_tokenizer(folder: Path, destination: Path):
+    """The tokenizer's files, if `folder` has them."""
     for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "merges.txt"):
         if (folder / name).exists():
             shutil.copy(folder / name, destination)

@@ -1,10 +1,10 @@
 """Sentences under tables and figures: what was measured, at which scale, and what is left out."""
 
 from muxplm import experiments, tasks
-from muxplm.config import Settings
 from muxplm.experiments import SIZES, Target
 from muxplm.reporting import paper
 from muxplm.reporting.cells import Sources
+from muxplm.settings import Settings
 
 BEST = (
     "Bold: the best of its column within {block}, as printed. The rule is ours, for the paper's numbers "

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from muxplm import experiments, tasks
-from muxplm.config import Settings
 from muxplm.experiments import FAMILIES, SIZES, Axes
 from muxplm.files import DataError, write_text
 from muxplm.reporting import analyses, captions, hyperparameters, paper
@@ -29,6 +28,7 @@ from muxplm.reporting.layout import (
     nothing,
     number,
 )
+from muxplm.settings import Settings
 
 EXTENSION = "Extension (not in the paper)"
 LITERATURE = "Cited by the paper from the literature (not measured here)"

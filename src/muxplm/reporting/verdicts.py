@@ -10,7 +10,6 @@ from math import isnan, nan
 import numpy as np
 import pandas as pd
 
-from muxplm.config import Settings
 from muxplm.experiments import Variant, targets
 from muxplm.reporting import paper
 from muxplm.reporting.cells import Sources
@@ -25,6 +24,7 @@ from muxplm.reporting.statistics import (
     over_rounds,
     over_tasks,
 )
+from muxplm.settings import Settings
 
 HOLDS, FAILS = "holds", "does not hold"
 UNDECIDED, NOT_RUN = "undecided at this scale", "not run"
