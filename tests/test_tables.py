@@ -15,7 +15,7 @@ from fabricated import fabricate, settings_for, variants_of
 from scipy import stats
 
 from muxplm import experiments, tasks
-from muxplm.reporting import paper, tables
+from muxplm.reporting import layout, paper, tables
 from muxplm.reporting.statistics import components
 
 # All but the authors' fine-tuned models: tests/test_released.py.
@@ -317,7 +317,7 @@ def test_within_a_std_of_the_best_is_bold():
     }
     for column, expected in bold.items():
         rows = numbers[numbers["column"] == column]
-        found = tables.best_within_std(rows["value"].to_numpy(float), rows["std"].to_numpy())
+        found = layout.best_within_std(rows["value"].to_numpy(float), rows["std"].to_numpy())
         assert list(rows.index[found]) == expected, column
 
 
