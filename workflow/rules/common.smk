@@ -10,7 +10,7 @@ from muxplm.stages import STAGES
 
 try:
     settings = configuration.validate(config)
-    configuration.check_sources(settings)
+    configuration.check_folder(settings)
 except configuration.ConfigError as error:
     raise WorkflowError(str(error)) from None
 
