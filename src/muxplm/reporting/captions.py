@@ -41,6 +41,16 @@ FIGURES = {
 }
 
 
+FIGURE_LABELS = {
+    "pareto_glue": "Figure 4: GLUE against speed-up",
+    "pareto_token": "Figure 4: Token against speed-up",
+    "muxology_activations": "Figure 5: activations by layer",
+    "muxology_entropy": "Figure 5: entropy of attention by layer",
+    "training_curves": "Training curves",
+    "ensemble_tradeoff": "Partial ensembling",
+}
+
+
 def scale(settings: Settings, variants=None) -> str:
     """Where the numbers come from and how small `variants` (None: all of the config) are."""
     source = {
@@ -157,6 +167,20 @@ def figure(name: str, settings: Settings) -> str:
         left_out(target, settings),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def label(name: str) -> str:
+    """What a table or figure is called in the HTML report, which sorts by it."""
+    if name in FIGURE_LABELS:
+        return FIGURE_LABELS[name]
+    number, words = name.removeprefix("table"), experiments.TABLES[name].title
+    # A page shows two spaces as one, and " 9" comes before "10".
+    return f"Table {number:>2}: {words}" if number.isdigit() else words
+
+
+def category(name: str) -> str:
+    """Where the HTML report lists a table."""
+    return "Tables" if name.startswith("table") else "Tables beyond the paper"
 
 
 def title(name: str) -> str:
