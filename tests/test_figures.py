@@ -19,7 +19,7 @@ from fabricated import ROOT, over, settings_for, write
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from muxplm import experiments, tasks
+from muxplm import experiments, lineage, tasks
 from muxplm.experiments import SIZES
 from muxplm.files import DataError
 from muxplm.reporting import captions, figures, style
@@ -147,7 +147,7 @@ def write_training(settings, variant, stage, random):
 
 
 def run_file(settings, stage, model) -> Path:
-    return Path(settings.paths.checkpoint(stage, model)).with_name("run.json")
+    return Path(lineage.checkpoint(settings, stage, model)).with_name("run.json")
 
 
 def drawn(tmp_path_factory, name, changes, **world):
@@ -465,7 +465,8 @@ def test_a_weighted_loss_is_not_drawn(full):
             Sources("training_curves", experiments.FIGURES["training_curves"], full)
         )
     lines = [line.get_ydata() for axes in shown(figure) for line in axes.get_lines()]
-    for (_, _, kind), curve in data.groupby(["model", "stage", "kind"]):
+    pretraining = data[data["stage"] == "pretrain"]  # primings are shared
+    for (_, kind), curve in pretraining.groupby(["model", "kind"]):
         drawn = any(len(y) == len(curve) and np.allclose(y, curve["loss"]) for y in lines)
         weighted, ablation = curve["retrieval_rate"].iloc[0], curve["ablation"].notna().any()
         assert drawn == (not weighted and (kind == "validation" or not ablation))
@@ -536,8 +537,8 @@ def test_mistakes_are_named(tmp_path):
     for name in FIGURES:
         with pytest.raises(DataError, match=r"is missing.*snakemake --cores all .*configfile"):
             figures.draw(name, settings)
-    # run.json is no target of the DAG: the weights beside it are.
-    with pytest.raises(DataError, match=r"run.json is missing: .*all .*/model.safetensors"):
+    # run.json is no target of the DAG: what lies beside it is.
+    with pytest.raises(DataError, match=r"run.json is missing: .*all .*/done.json"):
         figures.draw("training_curves", settings)
     fabricate(settings)
     path = run_file(settings, "pretrain", "bert-base")
