@@ -226,7 +226,9 @@ def test_a_number_may_stand_as_text(change, read):
 )
 def test_data_that_is_not_there_or_not_pinned_is_named_before_anything_runs(change, expected):
     with pytest.raises(ConfigError) as error:
-        configuration.check_sources(validate(merged(change)))
+        settings = validate(merged(change))
+        configuration.check_folder(settings)
+        configuration.check_pins(settings)
     assert str(error.value).startswith(expected)
 
 

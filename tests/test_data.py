@@ -204,13 +204,13 @@ def test_pins_are_what_the_hub_says_today(tmp_path, monkeypatch):
     monkeypatch.setattr(pinning, "HfApi", Api)
     on_hub = {"source": "hub"}
     with pytest.raises(config.ConfigError, match=r"data\.revisions lacks a commit of"):
-        config.check_sources(make_settings(tmp_path, data=on_hub))
+        config.check_pins(make_settings(tmp_path, data=on_hub))
     found = yaml.safe_load(pinning.pins(make_settings(tmp_path, data=on_hub)))
     assert ("eriktks/conll2003", "refs/convert/parquet") in asked
-    config.check_sources(make_settings(tmp_path, **config.merge({"data": on_hub}, found)))
+    config.check_pins(make_settings(tmp_path, **config.merge({"data": on_hub}, found)))
     theirs = {"data": on_hub, "released": {}}
     found = yaml.safe_load(pinning.pins(make_settings(tmp_path, **theirs)))
-    config.check_sources(make_settings(tmp_path, **config.merge(theirs, found)))
+    config.check_pins(make_settings(tmp_path, **config.merge(theirs, found)))
     assert "princeton-nlp/muxbert_base_sst2_gaussian_hadamard_index_pos_2" in str(found)
 
 

@@ -80,23 +80,25 @@ def schema() -> dict:
     } | Settings.model_json_schema()
 
 
-def check_sources(settings: Settings):
-    """ConfigError for data that is not there, or not pinned; before anything runs."""
-    data, released = settings.data, settings.released
-    if data.source == "local" and not Path(settings.data_folder).is_dir():
+def check_folder(settings: Settings):
+    """ConfigError for a local mirror that is not there."""
+    if settings.data.source == "local" and not Path(settings.data_folder).is_dir():
         raise ConfigError(
             f"config: data_folder {settings.data_folder} is not a folder: correct --config "
             "data_folder=DIR"
         )
+
+
+def check_pins(settings: Settings):
+    """ConfigError for what would be read from the Hub at no commit in particular."""
+    data, released, hint = settings.data, settings.released, "(`muxplm pin` looks it up)"
     if data.source == "hub":
         for repo in hub.unpinned(settings.tasks, data.revisions, corpus=not released):
             raise ConfigError(
                 f"config: data.revisions lacks a commit of {repo.name}, whose {repo.branch} is read "
-                "(`muxplm pin` looks it up)"
+                f"{hint}"
             )
     if released and not released.mirror:
         for name in experiments.released_ids(settings.axes):
             if name not in released.revisions:
-                raise ConfigError(
-                    f"config: released.revisions lacks a commit of {name} (`muxplm pin` looks it up)"
-                )
+                raise ConfigError(f"config: released.revisions lacks a commit of {name} {hint}")

@@ -5,14 +5,17 @@ tests/test_plan.py holds the formulas against real models. Imports neither torch
 
 import csv
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
-from muxplm import experiments
+from muxplm import experiments, recipes
 from muxplm.dryrun import Job
 from muxplm.experiments import Variant
 from muxplm.files import read_json
 from muxplm.settings import Settings
+from muxplm.stages import TRAININGS
 from muxplm.tasks import TASKS
+from muxplm.trained import recorded
 
 FLOAT = 4  # bytes of a weight; checkpoints are float32
 WITH_OPTIMIZER = 3  # a training's checkpoint holds the weights and both of Adam's moments
@@ -59,8 +62,8 @@ def job_flops(job: Job, settings: Settings) -> float:
         forward = row_flops(variant, settings, objective, settings.max_length, training.mask_rate)
         return BACKWARD * forward * training.rows * training.accumulation * training.steps
     if job.stage == "finetune":
-        tasks, seeds = settings.finetunings[job.bundle]
-        return len(seeds) * sum(finetuning_flops(job.model, task, settings) for task in tasks)
+        cells = cells_to_train(job, settings)
+        return sum(finetuning_flops(job.model, task, settings) for task, _ in cells)
     if job.stage in ("score", "published_scores", "compositions", "ensembles"):
         tasks = settings.bundles.get(job.bundle, [job.bundle])  # ensembles: always a task
         return sum(scoring_flops(job.stage, job.model, task, settings) for task in tasks)
@@ -72,6 +75,24 @@ def job_flops(job: Job, settings: Settings) -> float:
         one = [row_flops(v, settings, "classification", wanted.length) / v.n for v in variants]
         return sum(one) * wanted.batch * passes
     return 0.0
+
+
+def cells_to_train(job: Job, settings: Settings) -> list[tuple[str, int]]:
+    """The (task, training seed) of a fine-tuning job that are not there yet: it adopts the others."""
+    tasks, seeds = settings.finetunings[job.bundle]
+    return [
+        (task, seed)
+        for task, seed in product(tasks, seeds)
+        if recorded(settings.paths.finetuned(job.model, task, seed))
+        != recipes.digest(recipes.finetune(settings, job.model, task, seed))
+    ]
+
+
+def trainings(job: Job, settings: Settings) -> int:
+    """How many models a job trains."""
+    if job.stage == "finetune":
+        return len(cells_to_train(job, settings))
+    return int(job.stage in TRAININGS)
 
 
 def finetuning_flops(model: str, task: str, settings: Settings) -> float:

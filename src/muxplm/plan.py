@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from muxplm import experiments
-from muxplm.costs import Cost, cost, longest_chain
+from muxplm.costs import Cost, cost, longest_chain, trainings
 from muxplm.dryrun import Job, dry_run, read_settings
 from muxplm.settings import Settings
-from muxplm.stages import STAGES, TRAININGS
+from muxplm.stages import STAGES
 
 WIDTH = 100
 
@@ -92,7 +92,7 @@ def stage_table(costs: dict[Job, Cost], settings: Settings) -> str:
 def remarks(costs: dict[Job, Cost], settings: Settings) -> list[str]:
     """What the table of stages cannot say."""
     lines = []
-    repeated = [job for job in costs if job.stage in TRAININGS and job.repeated]
+    repeated = [job for job in costs if job.repeated and trainings(job, settings)]
     if repeated:
         listed = ", ".join(f"{job.name} ({job.stage}: {job.why})" for job in repeated[:20])
         more = f" and {len(repeated) - 20} more" if len(repeated) > 20 else ""
@@ -137,7 +137,7 @@ def _by_stage(costs: dict[Job, Cost]) -> dict[str, dict[Job, Cost]]:
 
 
 def _row(stage: str, costs: dict[Job, Cost], settings: Settings) -> dict[str, str]:
-    trainings = sum(_trainings(job) for job in costs)
+    trainings = sum(trainings(job, settings) for job in costs)
     gpu = sum(c.seconds * (settings.resources_of(job.stage).gpu or 0) for job, c in costs.items())
     known = [c.disk for c in costs.values() if c.disk is not None]
     unknown = "unknown until tokenised"
@@ -156,10 +156,6 @@ def _row(stage: str, costs: dict[Job, Cost], settings: Settings) -> dict[str, st
         "disk": disk,
         "why": "" if stage == "total" else reasons,
     }
-
-
-def _trainings(job: Job) -> int:
-    return len(job.outputs) if job.stage in TRAININGS else 0
 
 
 def _limit(job: Job, settings: Settings) -> float:

@@ -46,9 +46,7 @@ STAGES = {
     "published_scores": Stage(_SCORE, 2, computes=True),
     "ensembles": Stage((*_SCORE, "evaluation/ensembling.py"), 2, computes=True),
     "compositions": Stage((*_SCORE, "evaluation/composition.py"), 2, computes=True),
-    "muxology": Stage(
-        (*_MODELS, "evaluation/muxology.py", "evaluation/language_modeling.py"), 1, computes=True
-    ),
+    "muxology": Stage(_MUXOLOGY, 1, computes=True),
     "throughput": Stage((*_MODELS, "evaluation/throughput.py"), 1, computes=True),
     "tables": Stage(_REPORT),
     "figures": Stage(_REPORT),

@@ -19,17 +19,22 @@ WEIGHTS, RUN = "model.safetensors", "run.json"
 
 def adopt(path: str, recipe: dict) -> bool:
     """Whether the folder of `path`, a done.json, holds this recipe's weights; if so, it is done."""
-    folder = Path(path).parent
-    if not (folder / RUN).exists() or not (folder / WEIGHTS).exists():
+    weights = Path(path).with_name(WEIGHTS)
+    if recorded(path) != digest(recipe) or not weights.exists():
         return False
-    try:
-        run = files.read_json(folder / RUN)
-    except files.DataError:
-        return False
-    if run.get("recipe") != digest(recipe) or run.get("sha256") != files.sha256(folder / WEIGHTS):
+    run = files.read_json(Path(path).with_name(RUN))
+    if run["sha256"] != files.sha256(weights):
         return False
     _done(path, run)
     return True
+
+
+def recorded(path: str) -> str | None:
+    """The recipe that the folder of `path` says it was made by; None if it says none."""
+    try:
+        return files.read_json(Path(path).with_name(RUN)).get("recipe")
+    except files.DataError:
+        return None
 
 
 def save(model, path: str, recipe: dict, record: dict, extras=lambda folder: None):

@@ -2,4 +2,8 @@
 # runs in one results folder do not get each other's settings. No rule makes it: Snakemake does not ask
 # jobs after one that runs whether their own parameters changed, not even where its output is `ancient()`.
 onstart:
+    try:  # a plan needs no commits, a run does
+        configuration.check_pins(settings)
+    except configuration.ConfigError as error:
+        raise WorkflowError(str(error)) from None
     files.write_text(CONFIG, settings.model_dump_json(indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Tables as .tex, .csv and .md: what was measured, and the paper's number beside it or below it.
+"""Tables as .tex, .csv, .md and .html: what was measured, and the paper's number beside it or below it.
 
 A table is a `Design` (designs.py): which rows of the tidy table it is made of and how they are shown.
 """
@@ -27,6 +27,7 @@ from muxplm.reporting.layout import (
     markdown,
     number,
 )
+from muxplm.reporting.pages import table_page
 from muxplm.settings import Settings
 
 EXTENSION = "Extension (not in the paper)"
@@ -35,7 +36,7 @@ OTHER_VERSION = "From the paper's other version (not measured here)"
 
 
 def build(name: str, settings: Settings):
-    """Writes the table, a key of experiments.TABLES, as .tex, .csv and .md.
+    """Writes the table, a key of experiments.TABLES, as .tex, .csv, .md and .html.
 
     DataError if an input is missing or the config selects none of the table's rows.
     """
@@ -51,6 +52,7 @@ def build(name: str, settings: Settings):
         "tex": latex(layout, label=f"tab:{name}"),
         "csv": table.to_csv(index=False, float_format="%.6g"),
         "md": markdown(layout),
+        "html": table_page(captions.label(name), layout),
     }.items():
         write_text(settings.paths.table(name, suffix), content)
 
