@@ -13,7 +13,8 @@ from muxplm import config as configuration
 from muxplm import experiments, plan
 from muxplm.experiments import Axes
 from muxplm.files import DataError
-from muxplm.models.build import model_config, new_model
+from muxplm.model_config import model_config
+from muxplm.models.build import new_model
 from muxplm.plan import Cost, Job
 from muxplm.tasks import TASKS
 

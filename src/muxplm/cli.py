@@ -67,7 +67,7 @@ def pretrain(model: Model, config: Files = ()):
 @app.command()
 def fetch(model: Model, task: str = "", config: Files = ()):
     """Convert the authors' checkpoint of a variant; with --task, the one fine-tuned on it."""
-    from muxplm.models.released import fetch
+    from muxplm.training.fetching import fetch
 
     settings = configuration.load(config)
     name = _known(model, settings.variants, "variant")
@@ -197,7 +197,7 @@ def convert(
     revision: Annotated[str, typer.Option(help="Commit of the Hub's repository.")] = "",
 ):
     """Turn a checkpoint of the paper's authors into a model that transformers loads."""
-    from muxplm.models.conversion import convert
+    from muxplm.models.released.conversion import convert
 
     convert(source, str(destination), revision or None)
 

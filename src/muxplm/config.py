@@ -5,7 +5,6 @@ holds the two equal.
 """
 
 import copy
-import difflib
 import hashlib
 import json
 from functools import cached_property
@@ -18,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from muxplm import experiments, tasks
 from muxplm.experiments import Axes, Paths, Variant
+from muxplm.released_checkpoints import released_id
+from muxplm.words import nearest
 
 DEFAULT = Path("config/config.yaml")
 
@@ -280,7 +281,7 @@ class Settings(Section):
         """
         variant = self.variants[model]
         if self.released and stage != "finetune":
-            return self.released_recipe(experiments.released_id(variant))
+            return self.released_recipe(released_id(variant))
         training = self.training(stage, model).model_dump()
         if task_names:
             training["steps"] = {task: training["steps"][task] for task in task_names}
@@ -373,11 +374,6 @@ NUMERICS = {
 
 def digest(value) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def nearest(name, known) -> str:
-    found = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else f"; known: {', '.join(map(str, known))}"
 
 
 def merge(base: dict, change: dict) -> dict:

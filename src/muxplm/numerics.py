@@ -5,12 +5,27 @@ import hashlib
 from pathlib import Path
 
 ROOT = Path(__file__).parent
-_MODELS = ("models/configuration.py", "models/multiplexers.py", "models/demultiplexers.py")
-_MODELS += ("models/modeling.py", "models/heads.py", "models/build.py")
-_MODELS += ("precision.py", "data/collation.py")
+_MODELS = tuple(
+    f"models/{name}.py"
+    for name in (
+        *(
+            "configuration",
+            "multiplexers",
+            "demultiplexers",
+            "heads",
+            "dialect",
+            "modeling",
+            "build",
+        ),
+        *("released/multiplexers", "released/demultiplexers", "released/heads", "released/dialect"),
+    )
+)
+_MODELS += ("model_config.py", "precision.py", "data/collation.py")
 _TRAINING = (*_MODELS, "training/trainer.py", "training/stages.py")
 _TRAINING += ("evaluation/language_modeling.py",)
 _SCORE = (*_MODELS, "grouping.py", "evaluation/score.py", "evaluation/metrics.py")
+_RELEASED = ("training/fetching.py", "models/released/conversion.py", "models/released/names.py")
+_RELEASED += ("models/released/their_config.py",)
 
 FILES = {
     "data": ("data/prepare.py", "data/sources.py", "data/synthetic", "tasks.py"),
@@ -22,8 +37,8 @@ FILES = {
     "ensembles": (*_SCORE, "evaluation/ensembling.py"),
     "compositions": (*_SCORE, "evaluation/composition.py"),
     "muxology": (*_MODELS, "evaluation/muxology.py", "evaluation/language_modeling.py"),
-    "released": (*_MODELS, "models/conversion.py"),
-    "reporting": ("reporting", "experiments.py", "tasks.py"),
+    "released": (*_MODELS, *_RELEASED),
+    "reporting": ("reporting", "experiments.py", "released_checkpoints.py", "tasks.py"),
 }
 
 

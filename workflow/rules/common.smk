@@ -6,6 +6,7 @@ from snakemake.exceptions import WorkflowError
 
 from muxplm import config as configuration
 from muxplm import experiments, files, numerics
+from muxplm.released_checkpoints import published_id
 from muxplm.reporting import captions
 
 try:
@@ -76,9 +77,7 @@ def finetuned(model, tasks, seeds=settings.training_seeds):
 
 
 def published_recipe(wildcards):
-    return settings.released_recipe(
-        experiments.published_id(variants[wildcards.model], wildcards.task)
-    )
+    return settings.released_recipe(published_id(variants[wildcards.model], wildcards.task))
 
 
 def throughput_recipe(wildcards):

@@ -19,7 +19,8 @@ from muxplm.config import Settings
 from muxplm.data.prepare import read_task, read_tokenizer
 from muxplm.experiments import TIMED, Variant
 from muxplm.files import DataError, write_json
-from muxplm.models.build import model_config, new_model
+from muxplm.model_config import model_config
+from muxplm.models.build import new_model
 from muxplm.precision import autocast, cast_weights, use_bf16
 from muxplm.tasks import TASKS
 

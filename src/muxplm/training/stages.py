@@ -19,13 +19,8 @@ from muxplm.data.collation import (
 )
 from muxplm.data.prepare import read_blocks, read_task, read_tokenizer
 from muxplm.evaluation.language_modeling import evaluate_blocks
-from muxplm.models.build import (
-    check_vocabulary,
-    load_model,
-    model_config,
-    new_model,
-    sees_padding,
-)
+from muxplm.model_config import model_config
+from muxplm.models.build import check_vocabulary, load_model, new_model
 from muxplm.tasks import TASKS
 from muxplm.training.trainer import discard, save, train
 
@@ -131,7 +126,7 @@ def _finetune_cell(settings, name, rows, tokenizer, record, folder):
     changes = label_names(task)
     if variant.recipe.multiplexed:
         changes["retrieval_weight"] = variant.recipe.finetune_retrieval
-    if variant.recipe.multiplexed and (settings.released or sees_padding(variant)):
+    if variant.recipe.multiplexed and (settings.released or variant.dialect == "released"):
         changes["padded_length"] = settings.task_length
     before = Path(settings.checkpoint_before("finetune", name)).parent
     model = load_model(task.kind, before, **changes)

@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForMaskedLM, AutoModelForPreTraining
 
-from muxplm import experiments
 from muxplm.files import DataError, atomic_folder, write_json
-from muxplm.models.conversion import converted, download, write
 from muxplm.models.modeling import MuxForTokenRetrieval
+from muxplm.models.released.conversion import converted, download, write
+from muxplm.released_checkpoints import published_id, released_id
 
 PLAIN = {"mlm": AutoModelForMaskedLM, "rtd": AutoModelForPreTraining}
 
@@ -21,10 +21,10 @@ def fetch(settings, name: str, task: str | None = None):
     if settings.released is None:
         raise DataError("this config trains its own models: lay config/released.yaml over it")
     variant, paths = settings.variants[name], settings.paths
-    hub_id = experiments.released_id(variant)
+    hub_id = released_id(variant)
     path = paths.checkpoint("pretrain", name)
     if task:
-        hub_id, path = experiments.published_id(variant, task), paths.published(name, task)
+        hub_id, path = published_id(variant, task), paths.published(name, task)
     folder = locate(settings.released, hub_id)
     with atomic_folder(Path(path).parent) as draft:
         if variant.recipe.multiplexed:

@@ -1,0 +1,24 @@
+"""What the authors' checkpoints do otherwise than the paper's text: docs/dialects.md, line by line."""
+
+from muxplm.models.dialect import Dialect
+from muxplm.models.released.demultiplexers import DEMULTIPLEXERS
+from muxplm.models.released.heads import ReleasedLanguageModelHead, classifier
+from muxplm.models.released.multiplexers import MULTIPLEXERS
+
+
+class ReleasedDialect(Dialect):
+    multiplexers = MULTIPLEXERS
+    demultiplexers = DEMULTIPLEXERS
+    language_model_head = ReleasedLanguageModelHead
+    classifier = staticmethod(classifier)
+    masks_padding = False
+    cuts_rows = True
+
+    def multiplexer(self, config, of_sequences: bool):
+        found = super().multiplexer(config, of_sequences)
+        found.masks_instances = of_sequences  # for the contextual one
+        return found
+
+    def embed(self, encoder, ids):
+        """The complete embeddings, which the encoder embeds once more: positions and norm come twice."""
+        return encoder.embeddings(ids)
