@@ -7,13 +7,16 @@ import re
 import pytest
 import torch
 import transformers
+from conftest import make_config as own_config
 from safetensors.torch import save_file
 
 import muxplm  # noqa: F401  (registers the model type)
 from muxplm.files import DataError
+from muxplm.models.build import load_config, load_model
 from muxplm.models.modeling import MuxForTokenRetrieval
 from muxplm.models.released import conversion
 from muxplm.models.released.conversion import convert
+from muxplm.models.released.dialect import finetuning_changes
 
 SEQUENCE, TOKEN = "SequenceClassification", "TokenClassification"
 MLM, PRETRAINING = "MaskedLM", "PreTraining"
@@ -437,6 +440,39 @@ def test_outputs_depend_on_the_padding(tmp_path):
     model = converted(tmp_path, c, w)
     assert_same(logits(model, longer), oracle(c, w, *longer))
     assert (logits(model, batch) - logits(model, longer)).abs().max() > 1e-2
+
+
+# --- Fine-tuning ------------------------------------------------------------------------------------
+
+
+OBJECTIVES = {SEQUENCE: "classification", TOKEN: "tagging"}
+
+
+@pytest.mark.parametrize("head", OBJECTIVES)
+@pytest.mark.parametrize("depth", [2, 3, 4])
+@pytest.mark.parametrize(("family", "pretrained"), [("bert", MLM), ("electra", PRETRAINING)])
+def test_fine_tuning_reads_two_layers_however_many_were_pretrained(
+    family, pretrained, depth, head, tmp_path
+):
+    """The authors fine-tune with D = 3: dense_1, dense_2, pre_decoder; dense_3 is never read."""
+    c = make_config(family, pretrained, depth=depth)
+    w = make_weights(c)
+    converted(tmp_path, c, w)
+    changes = finetuning_changes(load_config(tmp_path / "ours"))
+    model = load_model(OBJECTIVES[head], tmp_path / "ours", num_labels=LABELS, **changes).eval()
+    w = {name: tensor for name, tensor in w.items() if "dense_4" not in name}
+    w |= {"demux_module.dense_3.weight": torch.zeros(16, 16)}
+    w |= {name: t for name, t in model.state_dict().items() if name.startswith("classifier.")}
+    c |= {"architectures": [f"Muxed{family.capitalize()}For{head}"]}
+    batch = make_batch(c)
+    batch[0][:, 0] = 101  # as tokenizers write it: ELECTRA's own classifiers do not overwrite it
+    assert_same(logits(model, batch), oracle(c, w, *batch))
+
+
+def test_fine_tuning_keeps_the_depth_of_all_else(tmp_path):
+    c = make_config("bert", MLM, "index")
+    assert finetuning_changes(converted(tmp_path, c, make_weights(c)).config) == {}
+    assert finetuning_changes(own_config(demultiplexer_layers=2)) == {}
 
 
 # --- As models of transformers ----------------------------------------------------------------------

@@ -47,7 +47,8 @@ def world(tmp_path_factory):
         (released_id(variant), MLM),
         (published_id(variant, "sst2"), SEQUENCE),
     ):
-        theirs = make_config("bert", head) | {"id2label": {"0": "no", "1": "yes"}}
+        theirs = make_config("bert", head, depth=2 if head == MLM else 3)
+        theirs |= {"id2label": {"0": "no", "1": "yes"}}
         theirs |= {"label2id": {"no": 0, "yes": 1}}
         weights = make_weights(theirs)
         weights |= {k: v[:2] for k, v in weights.items() if k.startswith("classifier.")}
@@ -91,6 +92,17 @@ def test_fine_tuning_starts_from_the_released_weights(world):
     assert torch.equal(model.model.multiplexer.keys, before.model.multiplexer.keys)
     change = model.get_input_embeddings().weight - before.get_input_embeddings().weight
     assert 0 < change.abs().max() < 0.01  # three steps away
+
+
+def test_fine_tuning_trains_the_second_layer_of_a_demultiplexer_of_two(world):
+    """The authors fine-tune with D = 3, and the last layer is the one that is not read."""
+    settings, _ = world
+    before = load_model("mlm", Path(settings.paths.checkpoint("pretrain", NAME)).parent)
+    after = load_model("classification", Path(settings.paths.finetuned(NAME, "sst2", 1)).parent)
+    assert (before.config.demultiplexer_layers, after.config.demultiplexer_layers) == (2, 3)
+    pairs = zip(after.model.demultiplexer.layers, before.model.demultiplexer.layers, strict=False)
+    ((new, old),) = pairs
+    assert 0 < (new.weight - old.weight).abs().max() < 0.01  # three steps away
 
 
 def test_the_table_is_of_the_published_models_own_predictions(world):

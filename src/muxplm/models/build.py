@@ -1,5 +1,7 @@
 """Models by what they are trained for: transformers' own class at N = 1, else a multiplexed one."""
 
+import contextlib
+
 import torch
 from safetensors import SafetensorError
 from transformers import (
@@ -30,15 +32,27 @@ def new_model(objective: str, config):
     return cls(config) if objective == "retrieval" else cls.from_config(config)
 
 
+def load_config(folder, **changes):
+    """The config of the model in `folder`, with `changes`. Raises DataError as `load_model` does."""
+    with _whole(folder):
+        return AutoConfig.from_pretrained(folder, **changes)
+
+
 def load_model(objective: str, folder, **changes):
     """The model saved in `folder`, in float32; `changes` override values of its config.
 
     Weights that the new head needs and the folder lacks are drawn fresh; the rest must fit. A folder
     that is missing, damaged or of another shape is a DataError.
     """
-    try:
-        config = AutoConfig.from_pretrained(folder, **changes)
+    config = load_config(folder, **changes)
+    with _whole(folder):
         return CLASSES[objective].from_pretrained(folder, config=config, dtype=torch.float32)
+
+
+@contextlib.contextmanager
+def _whole(folder):
+    try:
+        yield
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(

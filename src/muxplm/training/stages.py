@@ -20,7 +20,8 @@ from muxplm.data.collation import (
 from muxplm.data.prepare import read_blocks, read_task, read_tokenizer
 from muxplm.evaluation.language_modeling import evaluate_blocks
 from muxplm.model_config import model_config
-from muxplm.models.build import check_vocabulary, load_model, new_model
+from muxplm.models.build import check_vocabulary, load_config, load_model, new_model
+from muxplm.models.released.dialect import finetuning_changes
 from muxplm.tasks import TASKS
 from muxplm.training.trainer import discard, save, train
 
@@ -126,9 +127,10 @@ def _finetune_cell(settings, name, rows, tokenizer, record, folder):
     changes = label_names(task)
     if variant.recipe.multiplexed:
         changes["retrieval_weight"] = variant.recipe.finetune_retrieval
+    before = Path(settings.checkpoint_before("finetune", name)).parent
     if variant.recipe.multiplexed and (settings.released or variant.dialect == "released"):
         changes["padded_length"] = settings.task_length
-    before = Path(settings.checkpoint_before("finetune", name)).parent
+        changes |= finetuning_changes(load_config(before))
     model = load_model(task.kind, before, **changes)
     check_vocabulary(model, tokenizer, before)
     if task.kind == "regression":
