@@ -9,6 +9,7 @@ import yaml
 
 from muxplm import config, experiments, tasks
 from muxplm.experiments import Variant
+from muxplm.settings import merge
 
 ROOT = Path(__file__).parent.parent
 DEVICE = r"a CPU_64 & 100% {busy} #1 \o/ ~ ^"
@@ -18,7 +19,7 @@ STRATEGIES = ("random", "length", "clustered", "anti-clustered")
 def settings_for(folder, **changes) -> config.Settings:
     """The default config with its results in `folder`."""
     raw = yaml.safe_load((ROOT / config.DEFAULT).read_text())
-    return config.validate(config.merge(raw, {"results": str(folder), **changes}))
+    return config.validate(merge(raw, {"results": str(folder), **changes}))
 
 
 def variants_of(settings, *names) -> list[Variant]:

@@ -11,18 +11,6 @@ from muxplm.config import ConfigError, merge, validate
 
 ROOT = Path(__file__).parent.parent
 PRESETS = sorted((ROOT / "config").glob("*.yaml"))
-STAGES = ["prime", "pretrain", "finetune"]
-# Only to be read by people and schedulers.
-NO_INFLUENCE = [
-    {"results": "elsewhere"},
-    {"scratch": "elsewhere"},
-    {"data_folder": "elsewhere"},
-    {"resources": {"pretrain": {"threads": 7, "gpu": 3}}},
-    {"plan": {"flops": 1.0}},
-    {"composition_seeds": [7, 8, 9]},
-    {"instances": [1, 2]},
-    {"throughput": {"trials": 1}},
-]
 
 
 @pytest.fixture(autouse=True)
@@ -89,11 +77,38 @@ def preset(path: Path) -> dict:
         ({"instances": [2.5]}, "config: instances.0: input should be a valid integer, got 2.5"),
         ({"prime": {"rows": True}}, "config: prime.rows: input should be a valid integer, got T"),
         ({"model": {"dropout": 2.0}}, "config: model.dropout: input should be less than or equal"),
+        ({"prime": {"steps": "ten"}}, "config: prime.steps: 'ten' is text, not a number"),
+        ({"prime": {"steps": "1.5"}}, "config: prime.steps: '1.5' is text, not a number"),
+        ({"training_seeds": [-1]}, "config: training_seeds.0: input should be greater than or"),
+        ({"composition_seeds": [2**33]}, "config: composition_seeds.0: input should be less than"),
+        ({"tasks": ["sst2", "sst2"]}, "config: tasks: 'sst2' stands there twice"),
+        ({"throughput": {"micro_batches": []}}, "config: throughput.micro_batches: list should"),
+        ({"instances": [10**6]}, "config: instances.0: input should be less than or equal"),
+        ({"max_length": 10**9}, "config: max_length: input should be less than or equal"),
+        ({"tokenizer": {"vocab_size": 10**12}}, "config: tokenizer.vocab_size: input should be"),
+        # what would mean more than a name in a path or a shell line
         (
-            yaml.safe_load("finetune: {learning_rate: 5e-5}"),
-            "config: finetune.learning_rate: '5e-5' is text, not a number (write 5.0e-5, not 5e-5,",
+            {"ablations": [{"multiplexer": "x`touch pwned`"}]},
+            "config: ablations.0.multiplexer: string should match pattern",
         ),
-        ({"prime": {"steps": "10"}}, "config: prime.steps: '10' is text, not a number"),
+        (
+            {"ablations": [{"demultiplexer": "/../../../../outside"}]},
+            "config: ablations.0.demultiplexer: string should match pattern",
+        ),
+        ({"results": "a{b}"}, "config: results: 'a{b}' is no folder that a rule can name"),
+        # what is not pinned
+        (
+            {"tokenizer": {"pretrained": "a/b", "revision": "main"}},
+            "config: tokenizer.revision: string should match pattern",
+        ),
+        (
+            {"tokenizer": {"pretrained": "a/b"}},
+            "config: tokenizer: a/b is not pinned: set tokenizer.revision to a commit",
+        ),
+        (
+            {"released": {"revisions": {"a/b": "main"}}},
+            "config: released.revisions.a/b: string should match pattern",
+        ),
         # what does not fit together
         (
             {"shapes": {"base": {"heads": 3}}},
@@ -173,6 +188,50 @@ def test_an_unreadable_file_is_one_line(tmp_path, name, content):
     assert str(file) in line
 
 
+@pytest.mark.parametrize(
+    ("change", "read"),
+    [
+        ({"prime": {"steps": "40"}}, lambda settings: settings.prime.steps == 40),
+        (
+            yaml.safe_load("finetune: {learning_rate: 5e-5}"),
+            lambda settings: settings.finetune.learning_rate == 5e-5,
+        ),
+        (
+            {"finetune": {"steps": {"sst2": "7"}}, "instances": ["1", "2"]},
+            lambda settings: (settings.finetune.steps["sst2"], settings.instances) == (7, [1, 2]),
+        ),
+    ],
+)
+def test_a_number_may_stand_as_text(change, read):
+    """As Snakemake gives the values inside `--config 'prime={steps: 40}'`."""
+    assert read(validate(merged(change)))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            {"data": {"source": "local"}, "data_folder": "nowhere"},
+            "config: data_folder nowhere is not a folder",
+        ),
+        (
+            {"data": {"source": "hub"}},
+            "config: data.revisions lacks a commit of eriktks/conll2003, whose refs/convert/parquet",
+        ),
+        (
+            {"released": {"revisions": {}}},
+            "config: released.revisions lacks a commit of princeton-nlp/bert_base_1",
+        ),
+    ],
+)
+def test_data_that_is_not_there_or_not_pinned_is_named_before_anything_runs(change, expected):
+    with pytest.raises(ConfigError) as error:
+        settings = validate(merged(change))
+        configuration.check_folder(settings)
+        configuration.check_pins(settings)
+    assert str(error.value).startswith(expected)
+
+
 # --- Presets and the schema --------------------------------------------------------------------
 
 
@@ -218,82 +277,6 @@ def test_settings_survive_json(path, tmp_path):
     file.write_text(settings.model_dump_json())
     again = configuration.load([file])
     assert again.model_dump() == settings.model_dump()
-    assert recipes(again) == recipes(settings)
-
-
-# --- Recipes -----------------------------------------------------------------------------------
-
-
-def recipes(settings) -> dict:
-    """Every recipe that decides whether a training is repeated, by (stage, model)."""
-    found = {}
-    for model, variant in settings.variants.items():
-        for stage in variant.stages:
-            found[stage, model] = settings.recipe(stage, model)
-        found["finetune", model] = settings.recipe(
-            "finetune", model, settings.tasks, settings.training_seeds
-        )
-    return found
-
-
-def changed(*changes: dict) -> set:
-    """Which of the recipes common to both differ from the default's."""
-    before, after = recipes(validate(merged())), recipes(validate(merged(*changes)))
-    return {cell for cell in before.keys() & after.keys() if before[cell] != after[cell]}
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_an_override_concerns_its_variant_from_its_stage_on(stage):
-    model = "mux-bert-base-n2"
-    later = STAGES[STAGES.index(stage) :]
-    assert changed({"overrides": {model: {stage: {"rows": 7}}}}) == {(s, model) for s in later}
-
-
-def test_an_overridden_model_setting_concerns_all_trainings_of_its_variant():
-    model = "mux-bert-base-n2"
-    assert changed({"overrides": {model: {"model": {"dropout": 0.3}}}}) == {
-        (stage, model) for stage in STAGES
-    }
-
-
-def test_an_override_that_says_the_default_changes_nothing():
-    rows = merged()["finetune"]["rows"]
-    assert changed({"overrides": {"bert-base": {"finetune": {"rows": rows}}}}) == set()
-
-
-def test_a_stage_setting_concerns_all_variants_from_that_stage_on():
-    cells = recipes(validate(merged()))
-    assert changed({"finetune": {"rows": 7}}) == {c for c in cells if c[0] == "finetune"}
-    skips_pretraining = {c for c in cells if c[1].startswith("tmux")}
-    assert changed({"pretrain": {"rows": 7}}) == {
-        c for c in cells if c[0] != "prime" and c not in skips_pretraining
-    }
-
-
-@pytest.mark.parametrize("change", NO_INFLUENCE, ids=lambda change: next(iter(change)))
-def test_what_does_not_decide_an_outcome_repeats_no_training(change):
-    assert changed(change) == set()
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"data": {"synthetic": {"seed": 2}}},
-        {"tokenizer": {"vocab_size": 1001}},
-        {"max_length": 31},
-        {"precision": "bf16"},
-        {"model": {"dropout": 0.1}},
-    ],
-    ids=str,
-)
-def test_what_concerns_every_training_repeats_every_training(change):
-    assert changed(change) == set(recipes(validate(merged())))
-
-
-def test_a_shape_concerns_its_size_alone():
-    variants = validate(merged()).variants
-    of_base = {cell for cell in recipes(validate(merged())) if variants[cell[1]].size == "base"}
-    assert changed({"shapes": {"base": {"layers": 4}}}) == of_base
 
 
 def test_a_size_without_a_shape_is_named():
@@ -301,30 +284,3 @@ def test_a_size_without_a_shape_is_named():
     del raw["shapes"]["large"]
     with pytest.raises(configuration.ConfigError, match=r"shapes\.large is missing although sizes"):
         validate(raw)
-
-
-def test_one_tasks_steps_concern_that_task_alone():
-    before = validate(merged())
-    after = validate(merged({"finetune": {"steps": {"rte": 7}}}))
-    for task in ("rte", "sst2"):
-        same = before.recipe("finetune", "bert-base", [task], [1]) == after.recipe(
-            "finetune", "bert-base", [task], [1]
-        )
-        assert same == (task != "rte")
-
-
-def test_a_raised_integer_repeats_its_stage_and_later_ones(monkeypatch):
-    before = recipes(validate(merged()))
-    monkeypatch.setitem(configuration.NUMERICS, "pretrain", 99)
-    after = recipes(validate(merged()))
-    model = "mux-bert-base-n2"
-    differ = [stage for stage in STAGES if before[stage, model] != after[stage, model]]
-    assert differ == ["pretrain", "finetune"]
-
-
-def test_throughput_is_measured_anew_only_for_what_it_depends_on():
-    before = validate(merged()).throughput_recipe("base")
-    for change in ({"prime": {"steps": 7}}, {"composition_seeds": [7]}, {"results": "elsewhere"}):
-        assert validate(merged(change)).throughput_recipe("base") == before
-    for change in ({"throughput": {"trials": 1}}, {"instances": [1, 2]}, {"precision": "bf16"}):
-        assert validate(merged(change)).throughput_recipe("base") != before

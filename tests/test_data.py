@@ -1,9 +1,11 @@
 """The data layer: three sources, their faults, and the folders made of them."""
 
+import hashlib
 import json
 import re
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import numpy as np
@@ -12,12 +14,16 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from muxplm import config
+from muxplm import config, pinning
+from muxplm import hub as pins
 from muxplm.data import prepare, sources, synthetic
 from muxplm.files import DataError, sha256
 from muxplm.tasks import TASKS
 
 ROOT = Path(__file__).parent.parent
+COMMITS = {
+    repo.name: "0" * 40 for repo in (*pins.TASKS.values(), *pins.CORPUS) if not repo.revision
+}
 DEFAULT = yaml.safe_load((ROOT / "config/config.yaml").read_text())
 TRAIN, VALIDATION, DOCUMENTS = 24, 12, 60
 
@@ -74,13 +80,13 @@ def hub(tmp_path, monkeypatch):
         calls.append((name, subset, revision, streaming))
         if split:
             return [{"text": text} for text in texts()]
-        repo = sources.Repo(name, revision, subset)
-        named = [t for t, r in sources.HUB_TASKS.items() if str(r) == str(repo)]
+        repo = pins.Repo(name, revision, subset)
+        named = [t for t, r in pins.TASKS.items() if str(pins.pinned(r, COMMITS)) == str(repo)]
         return {s: as_on_hub(named[0], columns) for s, columns in rows_of(named[0]).items()}
 
     calls = []
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    settings = make_settings(tmp_path, data={"source": "hub"})
+    settings = make_settings(tmp_path, data={"source": "hub", "revisions": COMMITS})
     object.__setattr__(settings, "calls", calls)
     return settings
 
@@ -97,6 +103,20 @@ def as_on_hub(task: str, columns: dict) -> datasets.Dataset:
         codes = [[names.str2int(tag) for tag in tags] for tags in columns[label]]
         data = datasets.Dataset.from_dict(columns | {label: codes})
     return data.cast_column(label, datasets.List(names) if tagging else names)
+
+
+def load_both(name: str, settings) -> dict:
+    """All parts of both splits."""
+    return {
+        part: data
+        for split in pins.SPLITS
+        for part, data in sources.load_task(name, split, settings).items()
+    }
+
+
+def prepare_both(name: str, settings):
+    for split in pins.SPLITS:
+        prepare.prepare_task(name, split, settings)
 
 
 def fault(call, *arguments) -> str:
@@ -118,10 +138,12 @@ def left_behind(settings) -> list[str]:
 @pytest.mark.parametrize("name", TASKS)
 def test_the_three_sources_agree(name, tmp_path, hub):
     for split, columns in rows_of(name).items():
-        folder = tmp_path / "data" / sources.LOCAL_FOLDERS[name]
+        folder = tmp_path / "data" / pins.LOCAL_FOLDERS[name]
         write(folder / f"{split.removesuffix('_matched')}.parquet", columns)
     found = {
-        source: sources.load_task(name, make_settings(tmp_path, data={"source": source}))
+        source: load_both(
+            name, make_settings(tmp_path, data={"source": source, "revisions": COMMITS})
+        )
         for source in ("hub", "local", "synthetic")
     }
     mismatched = ["validation_mismatched"] if name == "mnli" else []
@@ -140,16 +162,16 @@ def test_the_three_sources_agree(name, tmp_path, hub):
 
 
 def test_upos_names_become_the_hubs_codes(tmp_path):
-    data = sources.load_task("pos", make_settings(tmp_path))["train"]
+    data = load_both("pos", make_settings(tmp_path))["train"]
     names = [[TASKS["pos"].labels[code] for code in codes] for codes in data["upos"]]
     assert names == rows_of("pos")["train"]["upos"]
 
 
 def test_limits_keep_the_same_random_rows(tmp_path):
     limits = {"max_train_rows": 10, "max_validation_rows": 5}
-    few = sources.load_task("rte", make_settings(tmp_path, data=limits))
-    again = sources.load_task("rte", make_settings(tmp_path, data=limits))
-    everything = sources.load_task("rte", make_settings(tmp_path))
+    few = load_both("rte", make_settings(tmp_path, data=limits))
+    again = load_both("rte", make_settings(tmp_path, data=limits))
+    everything = load_both("rte", make_settings(tmp_path))
     for split, rows in (("train", 10), ("validation", 5)):
         assert len(few[split]) == rows
         assert few[split].to_dict() == again[split].to_dict()
@@ -159,18 +181,37 @@ def test_limits_keep_the_same_random_rows(tmp_path):
 
 def test_the_hub_is_asked_for_pinned_revisions(hub):
     for name in TASKS:
-        sources.load_task(name, hub)
+        load_both(name, hub)
     list(sources.documents(hub, "train"))
     list(sources.documents(hub, "muxology"))
-    assert len(hub.calls) == len(TASKS) + 3
-    for name, _, revision, _ in hub.calls:
-        pinned = re.fullmatch("[0-9a-f]{40}", revision)
-        # No commit is known of these: a conversion by the Hub, and a release's tag.
-        assert pinned or (name.split("/")[0], revision) in {
-            ("eriktks", "refs/convert/parquet"),
-            ("bookcorpus", "refs/convert/parquet"),
-            ("universal-dependencies", "2.17"),
-        }
+    assert len(set(hub.calls)) == len(TASKS) + 3
+    assert all(re.fullmatch("[0-9a-f]{40}", revision) for _, _, revision, _ in hub.calls)
+    given = {name for name, _, revision, _ in hub.calls if revision == "0" * 40}
+    assert given == set(COMMITS)
+
+
+def test_pins_are_what_the_hub_says_today(tmp_path, monkeypatch):
+    """Those that no module knows: what `muxplm pin` prints makes the config complete."""
+    asked = []
+
+    class Api:
+        def dataset_info(self, name, revision):
+            asked.append((name, revision))
+            return SimpleNamespace(sha=hashlib.sha1(name.encode()).hexdigest())
+
+        model_info = dataset_info
+
+    monkeypatch.setattr(pinning, "HfApi", Api)
+    on_hub = {"source": "hub"}
+    with pytest.raises(config.ConfigError, match=r"data\.revisions lacks a commit of"):
+        config.check_pins(make_settings(tmp_path, data=on_hub))
+    found = yaml.safe_load(pinning.pins(make_settings(tmp_path, data=on_hub)))
+    assert ("eriktks/conll2003", "refs/convert/parquet") in asked
+    config.check_pins(make_settings(tmp_path, **config.merge({"data": on_hub}, found)))
+    theirs = {"data": on_hub, "released": {}}
+    found = yaml.safe_load(pinning.pins(make_settings(tmp_path, **theirs)))
+    config.check_pins(make_settings(tmp_path, **config.merge(theirs, found)))
+    assert "princeton-nlp/muxbert_base_sst2_gaussian_hadamard_index_pos_2" in str(found)
 
 
 def test_known_bad_rows_on_the_hub_are_skipped(hub, monkeypatch):
@@ -180,7 +221,7 @@ def test_known_bad_rows_on_the_hub_are_skipped(hub, monkeypatch):
     )
     found = {"train": bad, "validation": bad}
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: found)
-    assert sources.load_task("qqp", hub)["train"]["question1"] == ["a"]
+    assert load_both("qqp", hub)["train"]["question1"] == ["a"]
 
 
 def test_the_hub_out_of_reach(hub, monkeypatch):
@@ -188,16 +229,14 @@ def test_the_hub_out_of_reach(hub, monkeypatch):
         raise ConnectionError("no route\nto host")
 
     monkeypatch.setattr(datasets, "load_dataset", refuse)
-    message = fault(sources.load_task, "sst2", hub)
+    message = fault(load_both, "sst2", hub)
     assert "nyu-mll/glue/sst2@bcdcba" in message
     assert "(no route to host)" in message
     assert "data.source" in message
 
 
 def test_sentences_on_the_hub_are_joined_to_documents(hub, monkeypatch):
-    monkeypatch.setattr(
-        sources, "HUB_CORPUS", (sources.Repo("books", "0" * 40, rows_per_document=25),)
-    )
+    monkeypatch.setattr(pins, "CORPUS", (pins.Repo("books", "0" * 40, rows_per_document=25),))
     found = list(sources.documents(hub, "train")) + list(sources.documents(hub, "validation"))
     assert sorted(found) == sorted("\n".join(texts()[i : i + 25]) for i in (0, 25, 50))
 
@@ -253,7 +292,7 @@ def test_a_cap_on_documents_takes_from_every_file(local):
 def test_a_missing_folder(local, tmp_path):
     gone = make_settings(tmp_path, data={"source": "local"}, data_folder=str(tmp_path / "gone"))
     for message in (
-        fault(prepare.prepare_task, "sst2", gone),
+        fault(prepare_both, "sst2", gone),
         fault(sources.documents, gone, "train"),
     ):
         assert str(tmp_path / "gone") in message
@@ -262,14 +301,14 @@ def test_a_missing_folder(local, tmp_path):
 
 
 def test_a_missing_file(local, tmp_path):
-    message = fault(prepare.prepare_task, "qqp", local)
+    message = fault(prepare_both, "qqp", local)
     assert f"{tmp_path}/data/glue/qqp/train.parquet is missing: put it there" in message
     assert left_behind(local) == []
 
 
 def test_a_broken_file(local, tmp_path):
     for file, call in (
-        (tmp_path / "data/glue/sst2/train.parquet", lambda: prepare.prepare_task("sst2", local)),
+        (tmp_path / "data/glue/sst2/train.parquet", lambda: prepare_both("sst2", local)),
         (tmp_path / "data/corpus/a.parquet", lambda: prepare.prepare_tokenizer(local)),
     ):
         file.write_bytes(file.read_bytes()[:-20])
@@ -322,15 +361,15 @@ def test_bad_columns_and_rows(name, change, expected, tmp_path):
         "pos": {"tokens": [["a"], ["b", "c"]], "upos": [["X"], ["X", "AUX"]]},
     }[name]
     settings = make_settings(tmp_path, data={"source": "local"})
-    folder = tmp_path / "data" / sources.LOCAL_FOLDERS[name]
+    folder = tmp_path / "data" / pins.LOCAL_FOLDERS[name]
     write(folder / "train.parquet", good)
     write(folder / "validation.parquet", good)
-    prepare.prepare_task(name, settings)
+    prepare_both(name, settings)
     before = {file: sha256(file) for file in left_behind(settings)}
 
     changed = {column: values for column, values in (good | change).items() if values is not None}
     write(folder / "validation.parquet", changed)
-    message = fault(prepare.prepare_task, name, settings)
+    message = fault(prepare_both, name, settings)
     assert f"{folder}/validation.parquet: {expected}" in message
     assert {file: sha256(file) for file in left_behind(settings)} == before
 
@@ -341,7 +380,7 @@ def test_class_names_in_another_order(tmp_path, monkeypatch, hub):
     monkeypatch.setattr(
         datasets, "load_dataset", lambda *_, **__: {"train": data, "validation": data}
     )
-    message = fault(sources.load_task, "rte", hub)
+    message = fault(load_both, "rte", hub)
     assert "column 'label' numbers its classes as not_entailment, entailment" in message
     assert "renumber them as entailment, not_entailment" in message
 
@@ -349,7 +388,7 @@ def test_class_names_in_another_order(tmp_path, monkeypatch, hub):
 def test_a_file_without_rows(local, tmp_path):
     empty = pa.table(rows_of("sst2")["train"]).slice(0, 0)
     pq.write_table(empty, tmp_path / "data/glue/sst2/train.parquet")
-    assert "train.parquet has no rows: add some" in fault(sources.load_task, "sst2", local)
+    assert "train.parquet has no rows: add some" in fault(load_both, "sst2", local)
 
 
 def test_a_corpus_without_text(local, tmp_path):
@@ -369,7 +408,7 @@ def test_more_synthetic_rows_than_there_are(tmp_path, monkeypatch):
         raise ValueError(f"{name}: the grammar has too few sentences for 9 train rows")
 
     monkeypatch.setattr(synthetic, "task", refuse)
-    message = fault(sources.load_task, "rte", make_settings(tmp_path))
+    message = fault(load_both, "rte", make_settings(tmp_path))
     assert "rte: the grammar has too few" in message
     assert "lower data.synthetic.train_rows.rte" in message
 
@@ -379,29 +418,30 @@ def test_more_synthetic_rows_than_there_are(tmp_path, monkeypatch):
 
 def test_a_prepared_task_reads_back(tmp_path):
     settings = make_settings(tmp_path)
-    prepare.prepare_task("mnli", settings)
+    prepare_both("mnli", settings)
     written = {file: sha256(file) for file in left_behind(settings)}
-    wanted = sources.load_task("mnli", settings)
-    found = prepare.read_task("mnli", settings)
-    assert list(found) == list(wanted)
-    for split, data in wanted.items():
-        assert found[split].to_dict() == data.to_dict()
+    wanted = load_both("mnli", settings)
+    for part, data in wanted.items():
+        assert prepare.read_task("mnli", part, settings).to_dict() == data.to_dict()
 
-    manifest = json.loads(Path(settings.paths.task_data("mnli")).read_text())
+    assert prepare.task_parts("mnli", "train", settings) == {"train": len(wanted["train"])}
+    manifest = json.loads(Path(settings.paths.task_data("mnli", "validation")).read_text())
+    assert list(manifest["rows"]) == ["validation", "validation_mismatched"]
     assert manifest["source"] == "synthetic"
     assert manifest["rows"]["validation_mismatched"] == VALIDATION
     assert set(manifest["sha256"].values()) < set(written.values())
 
-    prepare.prepare_task("mnli", settings)
+    prepare_both("mnli", settings)
     assert {file: sha256(file) for file in left_behind(settings)} == written
 
 
 def test_an_unprepared_task(tmp_path):
     settings = make_settings(tmp_path)
-    assert "manifest.json is missing: run the step" in fault(prepare.read_task, "rte", settings)
-    prepare.prepare_task("rte", settings)
-    Path(settings.paths.task_data("rte")).with_name("train.parquet").unlink()
-    assert "train.parquet is missing: run the step" in fault(prepare.read_task, "rte", settings)
+    read = (prepare.read_task, "rte", "train", settings)
+    assert "train.json is missing: run the step" in fault(*read)
+    prepare_both("rte", settings)
+    Path(settings.paths.task_data("rte", "train")).with_name("train.parquet").unlink()
+    assert "train.parquet is missing: run the step" in fault(*read)
 
 
 # --- Tokenizer ---------------------------------------------------------------------------------
@@ -450,17 +490,17 @@ def test_prefix_tokens(prepared):
 
 def test_a_pretrained_tokenizer(prepared, tmp_path):
     folder = str(Path(prepared.paths.tokenizer).parent)
-    settings = make_settings(tmp_path, tokenizer={"pretrained": folder, "revision": "main"})
+    settings = make_settings(tmp_path, tokenizer={"pretrained": folder})
     prepare.prepare_tokenizer(settings)
     tokenizer = prepare.read_tokenizer(settings)
     assert tokenizer.get_vocab() == prepare.read_tokenizer(prepared).get_vocab()
     assert tokenizer.model_input_names == prepare.MODEL_INPUTS
 
     with pytest.raises(config.ConfigError, match=r"set tokenizer\.revision to a commit"):
-        make_settings(tmp_path, tokenizer={"pretrained": folder})
-    gone = {"pretrained": str(tmp_path / "gone"), "revision": "main"}
+        make_settings(tmp_path, tokenizer={"pretrained": f"{folder}/gone"})
+    gone = {"pretrained": str(tmp_path / "gone"), "revision": "0" * 40}
     message = fault(prepare.prepare_tokenizer, make_settings(tmp_path, tokenizer=gone))
-    assert f"tokenizer.pretrained {tmp_path}/gone at main cannot be loaded" in message
+    assert f"tokenizer.pretrained {tmp_path}/gone at {'0' * 40} cannot be loaded" in message
 
 
 # --- Blocks ------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import yaml
 from conftest import build, make_config
 from transformers import BertModel, ElectraModel, ModernBertModel
 
-from muxplm import config
+from muxplm import config, hub
 from muxplm.data.collation import PadRows, tokenize_task
 from muxplm.data.prepare import (
     prepare_blocks,
@@ -73,7 +73,8 @@ def settings(tmp_path_factory, one_thread):
     prepare_tokenizer(settings)
     prepare_blocks(settings)
     for task in CELLS:
-        prepare_task(task, settings)
+        for split in hub.SPLITS:
+            prepare_task(task, split, settings)
     for task, seed in product(CELLS, TRAINED):
         path = settings.paths.finetuned(NAME, task, seed)
         labels = len(TASKS[task].labels) or 1
@@ -118,7 +119,7 @@ def completed(batch, n):
 def averaged_logits(settings, task, training_seed, copies, order_of) -> list[torch.Tensor]:
     """Section 5.4 in plain loops: duplicate, order, one group at a time, average by hand."""
     tokenizer = read_tokenizer(settings)
-    data = read_task(task.name, settings)["validation"]
+    data = read_task(task.name, "validation", settings)
     rows = tokenize_task(task, data, tokenizer, settings.task_length)
     path = settings.paths.finetuned(NAME, task.name, training_seed)
     model = load_model(task.kind, Path(path).parent).eval()
@@ -153,7 +154,7 @@ def test_one_copy_is_the_ordinary_score(settings):
 def test_ensembles_against_plain_loops(settings, copies):
     for task, seed, composition in product(("mnli", "stsb"), TRAINED, SEEDS):
         logits = averaged_logits(settings, TASKS[task], seed, copies, permuted(composition))
-        labels = list(read_task(task, settings)["validation"]["label"])
+        labels = list(read_task(task, "validation", settings)["label"])
         file = settings.paths.ensembles(NAME, task)
         found = metrics_of(file, "runs", copies=copies)[seed, composition]
         if task == "mnli":
@@ -332,7 +333,7 @@ def test_composition_summary(settings):
 def test_groups_are_the_strategys(settings):
     """The score by length is that of predicting each group of neighbours in length by itself."""
     task, tokenizer = TASKS["stsb"], read_tokenizer(settings)
-    data = read_task("stsb", settings)["validation"]
+    data = read_task("stsb", "validation", settings)
     rows = tokenize_task(task, data, tokenizer, settings.task_length)
     model = load_model("regression", Path(settings.paths.finetuned(NAME, "stsb", 1)).parent).eval()
     drawn = permuted(SEEDS[0])(ROWS).tolist()

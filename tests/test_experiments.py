@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from muxplm import experiments
-from muxplm.experiments import FAMILIES, SIZES, TABLES, Axes, Paths, Target, Variant
+from muxplm.experiments import FAMILIES, SIZES, TABLES, Axes, Target, Variant
+from muxplm.paths import Paths
+from muxplm.stages import TRAININGS
 from muxplm.tasks import TASKS
 
 ROOT = Path(__file__).parent.parent
@@ -156,9 +158,14 @@ def test_paths_take_wildcards():
 
 def test_no_two_results_share_a_path():
     paths = Paths()
-    stages = [paths.checkpoint(stage, "m") for stage in experiments.STAGES]
-    others = [paths.config, paths.tokenizer, paths.blocks, paths.scores("m", "t")]
-    others += [paths.task_data("t"), paths.finetuned("m", "t", 1), paths.log("j")]
+    stages = [paths.checkpoint(stage, "m") for stage in TRAININGS]
+    others = [paths.config("c"), paths.tokenizer, paths.blocks, paths.scores("m", "t")]
+    others += [
+        paths.task_data("t", "train"),
+        paths.task_data("t", "validation"),
+        paths.finetuned("m", "t", 1),
+        paths.log("j"),
+    ]
     others += [paths.throughput("s"), paths.ensembles("m", "t"), paths.compositions("m", "t")]
     others += [paths.muxology("m"), paths.claims("md"), paths.benchmark("j")]
     others += [paths.table("t", "tex"), paths.figure("t", "pdf")]
@@ -180,7 +187,7 @@ def test_rules_spell_no_path_and_no_variant(file):
 
 def test_the_grid_is_planned_without_torch():
     code = (
-        "import sys; from muxplm import cli, config, experiments, numerics, plan; "
+        "import sys; from muxplm import cli, config, experiments, lineage, plan; "
         "from muxplm.reporting import paper, scores, tables; "
         "print({'torch', 'transformers', 'datasets'} & set(sys.modules))"
     )

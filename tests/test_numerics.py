@@ -13,23 +13,25 @@ from pathlib import Path
 
 import pytest
 
-from muxplm import numerics
-from muxplm.config import NUMERICS
+from muxplm import fingerprint
+from muxplm.stages import STAGES
 
 RECORD = Path(__file__).with_name("numerics.json")
-# Reporting has no integer: it costs nothing, so any change of its code writes the tables anew.
-STAGES = [stage for stage in numerics.FILES if stage != "reporting"]
+# Reports have no integer: they cost nothing, so any change of their code writes them anew.
+NUMBERED = [name for name, stage in STAGES.items() if stage.numerics is not None]
 
 
 def current() -> dict:
-    return {s: {"integer": NUMERICS[s], "code": numerics.code_digest(s)} for s in STAGES}
+    return {
+        s: {"integer": STAGES[s].numerics, "code": fingerprint.code_digest(s)} for s in NUMBERED
+    }
 
 
 def record(reason: str):
     """Writes the present state, with the reason where a digest changed and its integer did not."""
     recorded = json.loads(RECORD.read_text()) if RECORD.exists() else {"stages": {}, "waivers": []}
     now, before = current(), recorded["stages"]
-    waived = [s for s in STAGES if s in before and now[s] != before[s]]
+    waived = [s for s in NUMBERED if s in before and now[s] != before[s]]
     waived = [s for s in waived if now[s]["integer"] == before[s]["integer"]]
     waivers = recorded["waivers"]
     if waived:
@@ -43,28 +45,26 @@ def record(reason: str):
 # --- The guard ---------------------------------------------------------------------------------
 
 
-def test_every_stage_has_an_integer():
-    assert set(NUMERICS) == set(STAGES)
-
-
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", NUMBERED)
 def test_numerics_change_only_with_a_decision(stage):
     recorded, now = json.loads(RECORD.read_text())["stages"][stage], current()[stage]
     raised = now["integer"] - recorded["integer"]
-    assert raised >= 0, f"config.NUMERICS[{stage!r}] was lowered: an integer is only ever raised"
-    files = ", ".join(numerics.FILES[stage])
+    assert raised >= 0, f"stages.py: the number of {stage!r} was lowered: it is only ever raised"
+    files = ", ".join(STAGES[stage].code)
     decide = (
         f"the code of stage {stage!r} changed ({files}).\n"
-        f"If that changes its results, raise config.NUMERICS[{stage!r}]: its jobs are repeated.\n"
+        f"If that changes its results, raise its number in stages.py: its jobs are repeated.\n"
         "If it does not, leave the integer. Then say why:"
     )
-    first = f"config.NUMERICS[{stage!r}] was raised; now record that:" if raised else decide
+    first = (
+        f"the number of {stage!r} in stages.py was raised; now record that:" if raised else decide
+    )
     assert now == recorded, f'{first}\n    python tests/test_numerics.py --record "why"'
 
 
 def test_waivers_give_a_reason():
     for waiver in json.loads(RECORD.read_text())["waivers"]:
-        assert waiver["reason"].strip() and set(waiver["stages"]) <= set(STAGES)
+        assert waiver["reason"].strip() and waiver["stages"]
 
 
 # --- The digest --------------------------------------------------------------------------------
@@ -74,9 +74,10 @@ def test_waivers_give_a_reason():
 def source(tmp_path, monkeypatch):
     """A copy of the package that may be edited."""
     copy = tmp_path / "muxplm"
-    shutil.copytree(numerics.ROOT, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(numerics, "ROOT", copy)
-    return copy
+    shutil.copytree(fingerprint.ROOT, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(fingerprint, "ROOT", copy)
+    yield copy
+    fingerprint.code_digest.cache_clear()
 
 
 def edit(file: Path, old: str, new: str):
@@ -86,16 +87,18 @@ def edit(file: Path, old: str, new: str):
 
 
 def changed(before: dict) -> set:
-    return {stage for stage in numerics.FILES if numerics.code_digest(stage) != before[stage]}
+    now = digests()
+    return {stage for stage in STAGES if now[stage] != before[stage]}
 
 
 def digests() -> dict:
-    return {stage: numerics.code_digest(stage) for stage in numerics.FILES}
+    fingerprint.code_digest.cache_clear()
+    return {stage: fingerprint.code_digest(stage) for stage in STAGES}
 
 
 def test_every_file_of_a_stage_exists():
-    for names in numerics.FILES.values():
-        assert all((numerics.ROOT / name).exists() for name in names)
+    for stage in STAGES.values():
+        assert all((fingerprint.ROOT / name).exists() for name in stage.code)
 
 
 def test_comments_docstrings_and_layout_do_not_count(source):
@@ -119,9 +122,14 @@ def test_comments_docstrings_and_layout_do_not_count(source):
         ("models/multiplexers.py", "** 0.5", "** 1.0", {"prime", "pretrain", "finetune"}),
         ("training/trainer.py", '"linear"', '"cosine"', {"prime", "pretrain", "finetune"}),
         ("evaluation/score.py", "GROUPS = 32", "GROUPS = 31", {"score"}),
-        ("data/prepare.py", "2_000_000", "1_000_000", {"data"}),
-        ("tasks.py", '"matthews"', '"accuracy"', {"data", "reporting"}),
-        ("reporting/tables.py", "Extension (not", "Extensions (not", {"reporting"}),
+        ("data/prepare.py", "2_000_000", "1_000_000", {"task_data", "tokenizer", "blocks"}),
+        ("tasks.py", '"matthews"', '"accuracy"', {"task_data", "tables", "claims"}),
+        (
+            "reporting/tables.py",
+            "Extension (not",
+            "Extensions (not",
+            {"tables", "figures", "claims"},
+        ),
         ("evaluation/throughput.py", "SWEEP_PASSES = 2", "SWEEP_PASSES = 3", {"throughput"}),
         ("plan.py", "WIDTH = 100", "WIDTH = 99", set()),
         ("cli.py", "sys.exit(1)", "sys.exit(2)", set()),
@@ -137,7 +145,7 @@ def test_changed_code_is_seen_by_the_stages_it_concerns(source, file, old, new, 
 def test_a_new_file_of_a_package_is_seen(source):
     before = digests()
     (source / "data/synthetic/extra.py").write_text("x = 1\n")
-    assert changed(before) == {"data"}
+    assert changed(before) == {"task_data", "tokenizer", "blocks"}
 
 
 if __name__ == "__main__":

@@ -10,12 +10,14 @@ import yaml
 from transformers import BertTokenizer
 
 from muxplm import config as configuration
-from muxplm import experiments, plan
+from muxplm import costs, dryrun, experiments, plan
+from muxplm.costs import Cost
+from muxplm.dryrun import Job
 from muxplm.experiments import Axes
 from muxplm.files import DataError
 from muxplm.model_config import model_config
 from muxplm.models.build import new_model
-from muxplm.plan import Cost, Job
+from muxplm.settings import merge
 from muxplm.tasks import TASKS
 
 ROOT = Path(__file__).parent.parent
@@ -28,7 +30,7 @@ def _in_root(monkeypatch):
 
 def read_settings(**changes):
     raw = yaml.safe_load((ROOT / configuration.DEFAULT).read_text())
-    return configuration.validate(configuration.merge(raw, changes))
+    return configuration.validate(merge(raw, changes))
 
 
 def job(stage, name="", inputs=(), outputs=("nowhere",), reason="Missing output files: nowhere"):
@@ -60,31 +62,31 @@ def test_parameters_are_those_of_the_real_model(name, tokenizer):
     for objective in objectives:
         model = new_model(objective, config)
         real = sum(parameter.numel() for parameter in model.parameters())
-        assert plan.parameters(variant, settings, objective) == pytest.approx(real, rel=0.03)
+        assert costs.parameters(variant, settings, objective) == pytest.approx(real, rel=0.03)
 
 
 def test_flops_are_six_for_each_weight_and_position():
     # One very deep plain encoder: the head and the vocabulary hardly count beside it.
     settings = read_settings(shapes={"base": {"layers": 64}}, finetune={"rows": 1})
     variant = settings.variants["bert-base"]
-    layers = 64 * plan.layer_parameters(variant, settings.shapes["base"])
+    layers = 64 * costs.layer_parameters(variant, settings.shapes["base"])
     attention = 64 * 12 * 128 * 32 / 6  # per position: 12 x hidden x length, as 6 x weights
     expected = 6 * (layers + attention) * 32 * settings.finetune.steps["sst2"] * 2  # seeds
     by_task = read_settings(shapes={"base": {"layers": 64}}, finetune={"rows": 1}, bundle="task")
-    assert plan.job_flops(job("finetune", "bert-base/sst2"), by_task) == pytest.approx(expected)
+    assert costs.job_flops(job("finetune", "bert-base/sst2"), by_task) == pytest.approx(expected)
 
 
 def test_multiplexing_makes_a_scored_instance_cheaper():
     settings = read_settings()
-    one = plan.row_flops(settings.variants["bert-base"], settings, "classification", 32)
-    ten = plan.row_flops(settings.variants["mux-bert-base-n10"], settings, "classification", 32)
+    one = costs.row_flops(settings.variants["bert-base"], settings, "classification", 32)
+    ten = costs.row_flops(settings.variants["mux-bert-base-n10"], settings, "classification", 32)
     assert one < ten < 1.5 * one  # a sequence costs a little more but carries ten instances
 
 
 def test_gpus_share_a_job_and_are_counted():
-    alone = plan.cost(job("prime", "mux-bert-base-n2"), read_settings(plan={"startup_seconds": 0}))
+    alone = costs.cost(job("prime", "mux-bert-base-n2"), read_settings(plan={"startup_seconds": 0}))
     settings = read_settings(plan={"startup_seconds": 0}, resources={"prime": {"gpu": 4}})
-    shared = plan.cost(job("prime", "mux-bert-base-n2"), settings)
+    shared = costs.cost(job("prime", "mux-bert-base-n2"), settings)
     assert shared.seconds == pytest.approx(alone.seconds / 4)
     printed = plan.stage_table(
         {job("prime", "mux-bert-base-n2"): Cost(9000, False, 0, 0)}, settings
@@ -95,8 +97,8 @@ def test_gpus_share_a_job_and_are_counted():
 def test_the_longest_chain_follows_the_files():
     first, second = job("prime", "a", outputs=("x",)), job("pretrain", "a", ("x",), ("y",))
     apart = job("prime", "b", outputs=("z",))
-    costs = {j: Cost(s, False, 0, 0) for j, s in ((first, 10.0), (second, 5.0), (apart, 12.0))}
-    assert plan.longest_chain(costs) == 15.0
+    seconds = {j: Cost(s, False, 0, 0) for j, s in ((first, 10.0), (second, 5.0), (apart, 12.0))}
+    assert costs.longest_chain(seconds) == 15.0
 
 
 def test_a_measured_time_is_preferred_unless_the_training_changed(tmp_path):
@@ -105,7 +107,7 @@ def test_a_measured_time_is_preferred_unless_the_training_changed(tmp_path):
     outputs = (str(file),)  # any file that exists
     for reason, measured in (("Updated input files: x", True), ("Params have changed", False)):
         again = Job("prime", "mux-bert-base-n2", (), outputs, str(file), reason)
-        cost = plan.cost(again, read_settings())
+        cost = costs.cost(again, read_settings())
         assert cost.measured == measured
         assert (cost.seconds == 123.5) == measured
 
@@ -133,14 +135,14 @@ rule all:
 
 def test_jobs_are_read_from_the_dry_run(tmp_path):
     (tmp_path / "weights").touch()
-    (found,) = plan.parse(PRINTED.format(existing=tmp_path / "weights"))
+    (found,) = dryrun.parse(PRINTED.format(existing=tmp_path / "weights"))
     assert (found.stage, found.name, found.inputs) == ("pretrain", "m", ("a", "b"))
     assert found.repeated
     assert found.why == "settings changed"
 
 
 def test_a_job_without_results_is_new():
-    (found,) = plan.parse(PRINTED.format(existing="nowhere"))
+    (found,) = dryrun.parse(PRINTED.format(existing="nowhere"))
     assert not found.repeated
     assert found.why == "new"
 
@@ -161,13 +163,6 @@ def test_nothing_to_do_is_said(monkeypatch):
 
 
 # --- The whole ---------------------------------------------------------------------------------
-
-
-def snapshot() -> dict:
-    """Every file of the working folder that a run could touch, with its time and size."""
-    folders = [ROOT / name for name in ("results", "scratch", ".snakemake", "config", "workflow")]
-    files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
-    return {file: (file.stat().st_mtime_ns, file.stat().st_size) for file in files}
 
 
 @pytest.mark.smoke
@@ -204,8 +199,8 @@ def test_what_cannot_be_planned_is_one_line(configfiles, targets, overrides, mes
 
 def test_planning_imports_neither_torch_nor_transformers():
     code = (
-        "import sys; from muxplm import plan; "
-        "plan.read_settings(['config/paper.yaml'], ['results=elsewhere']); "
+        "import sys; from muxplm import dryrun, plan; "
+        "dryrun.read_settings(['config/paper.yaml'], ['results=elsewhere']); "
         "print({'torch', 'transformers'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

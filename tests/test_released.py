@@ -15,7 +15,7 @@ from tokenizers import ByteLevelBPETokenizer
 from transformers import AutoTokenizer, RobertaTokenizer
 
 from muxplm import config as configuration
-from muxplm import experiments
+from muxplm import experiments, lineage
 from muxplm.data.collation import tokenize_task
 from muxplm.evaluation.metrics import score
 from muxplm.evaluation.score import validation_rows
@@ -156,7 +156,7 @@ def tmux_world(tmp_path_factory):
     bytes_.save_model(str(folder / "tokenizer"))
     names = [str(folder / "tokenizer" / name) for name in ("vocab.json", "merges.txt")]
     RobertaTokenizer(*names).save_pretrained(folder / "tokenizer")
-    pretrained = {"pretrained": f"{folder}/tokenizer", "revision": "none", "vocab_size": 300}
+    pretrained = {"pretrained": f"{folder}/tokenizer", "vocab_size": 300}
     few = FEW_TMUX | {"tokenizer": pretrained}
     return run(folder, few, TMUX, "released_tmux", "ner")
 
@@ -239,7 +239,7 @@ def test_tmuxs_grid_is_what_its_authors_released():
     ids = [released_id(variant) for variant in settings.variants.values()]
     assert ids == [f"princeton-nlp/datamux-retrieval-{n}" for n in (2, 5, 10, 20, 40)]
     target = experiments.TABLES["released_tmux"]
-    tables = experiments.Inputs(target, settings.axes, settings.paths).files()
+    tables = lineage.inputs(target, settings)
     assert len(tables) == 5 * 5
 
 

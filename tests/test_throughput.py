@@ -10,7 +10,7 @@ import torch
 import yaml
 from transformers import BertTokenizer
 
-from muxplm import config, experiments
+from muxplm import config, experiments, recipes
 from muxplm.evaluation import benchmark, throughput
 from muxplm.files import DataError
 from muxplm.models.build import new_model
@@ -99,11 +99,11 @@ def data(monkeypatch):
     """Seven rows of every task, so that a batch of 20 has to start again; tagging has words."""
     read = []
 
-    def read_task(name, settings):
+    def read_task(name, part, settings):
         read.append(name)
         texts = {"question1": ["a"] * 7, "question2": ["a a"] * 7, "sentence": ["a"] * 7}
         rows = {"tokens": [["a", "a"]] * 7} if name in ("ner", "pos") else texts
-        return {"validation": datasets.Dataset.from_dict(rows)}
+        return datasets.Dataset.from_dict(rows)
 
     tokenizer = BertTokenizer(
         vocab={word: i for i, word in enumerate(WORDS)},
@@ -245,8 +245,9 @@ def test_written_file_is_what_the_table_reads(tmp_path, measure, monkeypatch):
     throughput.write_throughput(settings, "base")
     with open(settings.paths.throughput("base")) as file:
         written = json.load(file)
-    assert written == result
-    assert list(written) == [
+    recipe = recipes.digest(recipes.throughput(settings, "base"))
+    assert written == {"recipe": recipe} | result
+    assert list(written)[1:] == [
         *("device", "threads", "precision", "batch", "length", "batches", "trials"),
         *("reference", "models"),
     ]

@@ -3,6 +3,8 @@
 All of it happens on a copy of the workflow and of the package, which the tests may edit.
 """
 
+import contextlib
+import json
 import os
 import re
 import shutil
@@ -10,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +20,9 @@ import pytest
 import yaml
 
 from muxplm import config as configuration
-from muxplm import experiments, plan
+from muxplm import costs, dryrun, experiments, lineage, plan, recipes
+from muxplm.files import read_json
+from muxplm.stages import STAGES
 
 pytestmark = pytest.mark.smoke
 
@@ -68,7 +73,7 @@ class Copy:
         """(stage, model or table) of the jobs that a changed config repeats or adds."""
         done = self.snakemake("--dry-run", change=change)
         assert done.returncode == 0, done.stdout
-        return {(job.stage, job.model) for job in plan.parse(done.stdout)}
+        return {(job.stage, job.model) for job in dryrun.parse(done.stdout)}
 
     def reports_on(self, *models: str) -> set[tuple[str, str]]:
         """The tables and figures with a row of one of the models, and the claims."""
@@ -90,7 +95,7 @@ def copy(tmp_path_factory):
     copy = Copy(tmp_path_factory.mktemp("workflow"))
     done = copy.snakemake()
     assert done.returncode == 0, done.stdout[-5000:]
-    copy.jobs = plan.parse(done.stdout)
+    copy.jobs = dryrun.parse(done.stdout)
     return copy
 
 
@@ -106,11 +111,11 @@ def test_every_result_exists(copy):
     settings = copy.settings()
     paths, wanted = settings.paths, []
     for name, variant in settings.variants.items():
-        wanted += [paths.checkpoint(stage, name) for stage in variant.stages]
+        wanted += [lineage.checkpoint(settings, stage, name) for stage in variant.stages]
         for task in settings.tasks:
             wanted += [paths.finetuned(name, task, seed) for seed in settings.training_seeds]
             wanted.append(paths.scores(name, task))
-    wanted += [paths.config, *map(paths.throughput, experiments.TIMED)]
+    wanted += map(paths.throughput, experiments.TIMED)
     wanted += [paths.claims(suffix) for suffix in ("md", "html", "csv")]
     for kind, name in copy.reports_on(*settings.variants) - {("claims", "")}:
         suffixes = ("tex", "csv", "md") if kind == "tables" else ("pdf", "png", "csv")
@@ -147,29 +152,60 @@ def test_finished_trainings_leave_nothing_in_scratch(copy):
 
 def test_the_settings_of_the_run_lie_beside_its_results(copy):
     settings = copy.settings()
-    assert configuration.load([copy.folder / settings.paths.config]) == settings
+    digest = recipes.digest(settings.model_dump(mode="json"))
+    assert configuration.load([copy.folder / settings.paths.config(digest)]) == settings
 
 
 # --- What a change repeats ---------------------------------------------------------------------
 
 
-def test_comments_and_dates_of_the_code_repeat_nothing(copy):
-    for file in (copy.folder / "src/muxplm").rglob("*.py"):
-        file.write_text(file.read_text() + "\n# a comment\n")
-    done = copy.snakemake()
+PAGE = ROOT / "docs/what-repeats.md"
+EDITS = re.findall(r"^\| (.+?) \| `(.+?)` \| (.+?) \| (\d+) \|$", PAGE.read_text(), re.M)
+
+
+def after(copy, change: str) -> tuple[str, str]:
+    """The jobs that an edit of the page's table repeats or adds, and how many trainings they are."""
+    with contextlib.ExitStack() as edits:
+        if change.startswith("{"):
+            config = yaml.safe_load(change)
+        else:
+            config = None
+            name, edit = change.split(": ", 1)
+            for file in (copy.folder / "src/muxplm").rglob(name):
+                edits.callback(file.write_text, file.read_text())
+                file.write_text(edited(file.read_text(), edit))
+        done = copy.snakemake("--dry-run", change=config)
     assert done.returncode == 0, done.stdout
-    assert "Nothing to be done" in done.stdout
-    assert plan.parse(done.stdout) == []
+    jobs = dryrun.parse(done.stdout)
+    count = Counter(job.stage for job in jobs)
+    words = ", ".join(f"{stage} {count[stage]}" for stage in STAGES if count[stage]) or "none"
+    with contextlib.chdir(copy.folder):
+        settings = copy.settings(*([copy.write("change.yaml", config)] if config else []))
+        return words, str(sum(costs.trainings(job, settings) for job in jobs))
+
+
+def edited(text: str, edit: str) -> str:
+    """`... 1 -> 2` puts the 2 where the 1 stands; anything else is added at the end."""
+    old, arrow, new = edit.partition(" -> ")
+    if not arrow:
+        return f"{text}\n{edit}\n"
+    assert text.count(old) == 1
+    return text.replace(old, old[: -len(new)] + new)
+
+
+@pytest.mark.parametrize(
+    ("edit", "change", "jobs", "trainings"), EDITS, ids=[edit[0] for edit in EDITS]
+)
+def test_the_page_on_what_a_change_repeats(copy, edit, change, jobs, trainings):
+    assert after(copy, change) == (jobs, trainings)
+
+
+def test_the_page_names_a_dozen_edits():
+    assert len(EDITS) >= 12
 
 
 def stages_of(model: str, *stages: str) -> set[tuple[str, str]]:
     return {(stage, model) for stage in stages}
-
-
-def test_one_variants_finetuning(copy):
-    change = {"overrides": {"bert-base": {"finetune": {"learning_rate": 1.0e-4}}}}
-    expected = stages_of("bert-base", "finetune", "score") | copy.reports_on("bert-base")
-    assert copy.would_run(change) == expected
 
 
 def test_one_variants_priming(copy):
@@ -178,24 +214,6 @@ def test_one_variants_priming(copy):
     later = ("score", "ensembles", "compositions", "muxology")
     expected = stages_of(model, "prime", "pretrain", "finetune", *later)
     assert copy.would_run(change) == expected | copy.reports_on(model)
-
-
-def test_one_ablation(copy):
-    """Its own trainings, Tables 5 and 13, and what shows every variant; no other training."""
-    model = "mux-bert-base-n2-prefix"
-    assert model in copy.settings().variants
-    change = {"overrides": {model: {"pretrain": {"learning_rate": 1.0e-4}}}}
-    reports = {("tables", "table5"), ("tables", "table13"), ("figures", "training_curves")}
-    expected = stages_of(model, "pretrain", "finetune", "score") | reports | {("claims", "")}
-    assert copy.would_run(change) == expected
-
-
-def test_another_composition_seed(copy):
-    scored = {("score", model) for model in copy.settings().variants}
-    again = copy.would_run({"composition_seeds": [1, 2, 3]})
-    assert scored <= again
-    others = {"compositions", "ensembles", "tables", "figures", "claims"}
-    assert {stage for stage, _ in again - scored} == others
 
 
 def test_another_n_adds_its_variants_alone(copy):
@@ -245,12 +263,119 @@ def test_the_page_on_extending_adds_a_row_to_the_ablation(copy):
     finally:
         file.write_text(before)
     assert done.returncode == 0, done.stdout[-3000:]
-    ran = {(job.stage, job.model) for job in plan.parse(done.stdout)}
+    ran = {(job.stage, job.model) for job in dryrun.parse(done.stdout)}
     assert ran == stages_of(model, "prime", "pretrain", "finetune", "score") | {
         ("tables", "table5")
     }
     table = (copy.folder / copy.settings().paths.table("table5", "md")).read_text()
     assert re.search(r"\| 2 +\| sign +\| RSA ", table)
+
+
+# --- Jobs, their recipes and their cells ---------------------------------------------------------
+
+
+def test_a_new_seed_trains_its_cells_alone(copy):
+    """Weights that are there are adopted, whatever job they are a part of."""
+    settings = copy.settings()
+    old = copy.folder / settings.paths.finetuned("bert-base", "sst2", 1)
+    before = {file.name: file.stat().st_mtime_ns for file in old.parent.iterdir()}
+    change = {"training_seeds": [1, 2], "results": settings.results}
+    done = copy.snakemake(change=change, targets=[settings.paths.scores("bert-base", "sst2")])
+    assert done.returncode == 0, done.stdout[-3000:]
+    log = (copy.folder / settings.paths.log("finetune/bert-base/all")).read_text()
+    trained = re.findall(r"^finetune bert-base (\w+): (\d of \d) to train$", log, re.MULTILINE)
+    assert trained == [(task, "1 of 2") for task in settings.tasks]
+    after = {file.name: file.stat().st_mtime_ns for file in old.parent.iterdir()}
+    assert {name for name in after if after[name] != before[name]} == {"done.json"}
+
+
+def test_whole_weights_are_adopted_and_changed_ones_are_not(copy):
+    """As after a kill of Snakemake before it noted the job: done.json is not there."""
+    done = copy.folder / copy.settings().paths.checkpoint("pretrain", "electra-base")
+    weights, before = done.with_name("model.safetensors"), done.read_bytes()
+    command = ["muxplm", "pretrain", "electra-base", "--config", *copy.configfiles]
+    whole = weights.read_bytes()
+    for content, adopted in ((whole, True), (whole[:-1] + b"?", False)):
+        done.unlink()
+        weights.write_bytes(content)
+        said = copy.run(*command)
+        assert said.returncode == 0, said.stdout
+        assert ("is current" in said.stdout) == adopted
+        assert done.read_bytes() == before  # trained again to the same bytes
+        assert weights.read_bytes() == whole
+
+
+def test_a_job_refuses_settings_that_it_was_not_planned_for(copy):
+    settings, (file,) = copy.settings(), copy.configfiles
+    recipe = recipes.of_job(settings, "pretrain", model="bert-base")
+    other = copy.write("other.yaml", {"pretrain": {"steps": 7}})
+    weights = copy.folder / settings.paths.checkpoint("pretrain", "bert-base")
+    before = weights.read_bytes()
+    command = ["muxplm", "pretrain", "bert-base", "--recipe", recipe, "--config", file]
+    done = copy.run(*command, "--config", other)
+    assert done.returncode == 1
+    assert re.fullmatch(rf"muxplm: this job was planned for recipe {recipe} and .*\n", done.stdout)
+    assert weights.read_bytes() == before
+
+
+def test_two_runs_in_one_folder_do_not_share_their_settings(copy):
+    """Each leaves its own file, so that neither's jobs read the other's."""
+    folder = (copy.folder / copy.settings().paths.config("")).parent
+    before = set(folder.iterdir())
+    target = copy.settings().paths.task_data("sst2", "train")
+    change = {"data": {"synthetic": {"train_rows": {"sst2": 61}}}}
+    assert copy.snakemake("--touch", targets=[target]).returncode == 0
+    done = copy.snakemake("--force", change=change, targets=[target])
+    assert done.returncode == 0, done.stdout
+    (new,) = set(folder.iterdir()) - before
+    assert read_json(new)["data"]["synthetic"]["train_rows"]["sst2"] == 61
+    again = copy.snakemake(targets=[target])
+    assert again.returncode == 0, again.stdout
+    assert read_json(copy.folder / target)["rows"] == {"train": 64}
+
+
+def test_run_json_says_what_a_model_was_made_from(copy):
+    settings = copy.settings()
+    path = copy.folder / settings.paths.finetuned("mux-bert-base-n2", "sst2", 1)
+    run = read_json(path.with_name("run.json"))
+    recipe = recipes.finetune(settings, "mux-bert-base-n2", "sst2", 1)
+    assert run["settings"] == recipe and run["recipe"] == recipes.digest(recipe)
+    assert run["settings"]["training"]["steps"] == settings.finetune.steps["sst2"]
+    assert {"muxplm", "torch", "transformers", "commit", "machine"} <= set(run["made_with"])
+
+
+@pytest.mark.parametrize("folder", ["with a space", "$(touch expanded)", "semi;colon & co"])
+def test_any_results_folder_will_do(copy, folder):
+    target = f"{folder}/data/tasks/sst2/train.json"
+    done = copy.snakemake(change={"results": folder}, targets=[target])
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert (copy.folder / target).is_file()
+    assert (copy.folder / folder / "logs/task_data/sst2-train.log").is_file()
+    assert not (copy.folder / "expanded").exists()
+
+
+def test_without_a_target_everything_is_made(copy):
+    done = copy.run(sys.executable, "-m", "snakemake", "-n", "--configfile", *copy.configfiles)
+    assert done.returncode == 0
+    assert "Nothing to be done (all requested files are present" in done.stdout
+    done = copy.run(sys.executable, "-m", "snakemake", "-n", "--config", "results=elsewhere")
+    assert re.search(r"^all +1$", done.stdout, re.MULTILINE)
+
+
+def test_a_gpu_is_asked_for_where_there_is_one(copy):
+    environment = dict(copy.environment)
+    try:
+        for visible, asked in (("0,1", True), ("", False)):
+            copy.environment["CUDA_VISIBLE_DEVICES"] = visible
+            done = copy.snakemake("-n", "--forceall")
+            jobs = dict(
+                re.findall(r"^rule (\w+):\n(?:    .*\n)*?    resources: (.*)$", done.stdout, re.M)
+            )
+            assert ("gpu=1" in jobs["prime"]) == ("gpu=1" in jobs["finetune_all"]) == asked
+            assert "gpu" not in jobs["table"]
+    finally:
+        copy.environment.clear()
+        copy.environment.update(environment)
 
 
 # --- Mistakes and crashes ----------------------------------------------------------------------
@@ -274,7 +399,7 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(copy):
     (copy.folder / "killed").mkdir()
     (copy.folder / "killed/data").symlink_to(copy.folder / "results/smoke/data")
     settings = copy.settings(killed)
-    recipe = settings.recipe("pretrain", model)
+    recipe = recipes.digest(recipes.pretrain(settings, model))
     scratch = copy.folder / settings.paths.scratch_folder("pretrain", model, recipe)
     weights = copy.folder / settings.paths.checkpoint("pretrain", model)
     files = [part for name in (*copy.configfiles, killed) for part in ("--config", name)]
@@ -296,7 +421,7 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(copy):
     logged = [int(step) for step in re.findall(rf"step (\d+)/{steps}", done.stdout)]
     assert min(logged) > reached
     assert max(logged) == steps
-    assert weights.is_file() and weights.with_name("run.json").is_file()
+    assert weights.is_file() and weights.with_name("model.safetensors").is_file()
     assert not scratch.exists()
 
 
@@ -309,8 +434,12 @@ def last_step(scratch: Path) -> int:
 def test_a_damaged_checkpoint_fails_its_own_jobs_alone(copy):
     """The last test: it leaves the results damaged."""
     paths = copy.settings().paths
-    weights = copy.folder / paths.checkpoint("pretrain", "bert-base")
+    done = copy.folder / paths.checkpoint("pretrain", "bert-base")
+    weights = done.with_name("model.safetensors")
     weights.write_bytes(weights.read_bytes()[:1000])
+    done.write_text(json.dumps(read_json(done) | {"sha256": "another"}))
+    for task in copy.settings().tasks:  # what is whole and current is not trained again
+        shutil.rmtree((copy.folder / paths.finetuned("bert-base", task, 1)).parent)
     elsewhere = copy.folder / paths.scores("electra-base", "qqp")
     elsewhere.unlink()
 

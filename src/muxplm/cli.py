@@ -8,8 +8,9 @@ import typer
 import yaml
 
 from muxplm import config as configuration
-from muxplm.config import ConfigError, nearest
+from muxplm import experiments, hub, recipes
 from muxplm.files import DataError
+from muxplm.mistakes import ConfigError, nearest
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
@@ -19,69 +20,77 @@ Files = Annotated[
 Model = Annotated[str, typer.Argument(help="A variant, e.g. mux-bert-base-n2.")]
 Tasks = Annotated[str, typer.Option(help="Comma-separated; default: all in the config.")]
 Seeds = Annotated[str, typer.Option(help="Comma-separated; default: all in the config.")]
+Recipe = Annotated[
+    str, typer.Option(help="Stop unless the config gives this recipe; the workflow says it.")
+]
 
 
 @app.command()
-def task_data(task: str, config: Files = ()):
-    """Read one task from the config's source, check it, and keep it under results/data/tasks."""
+def task_data(task: str, split: str, config: Files = (), recipe: Recipe = ""):
+    """Read one split of a task from the config's source, check it, and keep it under results/data."""
+    settings = _settings(config, recipe, "task_data", task=task, split=split)
     from muxplm.data.prepare import prepare_task
 
-    settings = configuration.load(config)
-    prepare_task(_known(task, settings.tasks, "task"), settings)
+    prepare_task(task, split, settings)
 
 
 @app.command()
-def tokenizer(config: Files = ()):
+def tokenizer(config: Files = (), recipe: Recipe = ""):
     """Train the WordPiece tokenizer on the corpus, or fetch the pretrained one."""
+    settings = _settings(config, recipe, "tokenizer")
     from muxplm.data.prepare import prepare_tokenizer
 
-    prepare_tokenizer(configuration.load(config))
+    prepare_tokenizer(settings)
 
 
 @app.command()
-def blocks(config: Files = ()):
+def blocks(config: Files = (), recipe: Recipe = ""):
     """Tokenize the corpus once and pack it into fixed-length blocks."""
+    settings = _settings(config, recipe, "blocks")
     from muxplm.data.prepare import prepare_blocks
 
-    prepare_blocks(configuration.load(config))
+    prepare_blocks(settings)
 
 
 @app.command()
-def prime(model: Model, config: Files = ()):
+def prime(model: Model, config: Files = (), recipe: Recipe = ""):
     """Token retrieval: the first stage of a multiplexed model."""
+    settings = _settings(config, recipe, "prime", model=model)
     from muxplm.training.stages import prime
 
-    settings = configuration.load(config)
-    prime(settings, _known(model, settings.variants, "variant"))
+    prime(settings, model)
 
 
 @app.command()
-def pretrain(model: Model, config: Files = ()):
+def pretrain(model: Model, config: Files = (), recipe: Recipe = ""):
     """Masked language modelling, or replaced-token detection for the ELECTRA families."""
+    settings = _settings(config, recipe, "pretrain", model=model)
     from muxplm.training.stages import pretrain
 
-    settings = configuration.load(config)
-    pretrain(settings, _known(model, settings.variants, "variant"))
+    pretrain(settings, model)
 
 
 @app.command()
-def fetch(model: Model, task: str = "", config: Files = ()):
+def fetch(model: Model, task: str = "", config: Files = (), recipe: Recipe = ""):
     """Convert the authors' checkpoint of a variant; with --task, the one fine-tuned on it."""
+    if task:
+        settings = _settings(config, recipe, "published", model=model, task=task)
+    else:
+        settings = _settings(config, recipe, "released", model=model)
     from muxplm.training.fetching import fetch
 
-    settings = configuration.load(config)
-    name = _known(model, settings.variants, "variant")
-    fetch(settings, name, _known(task, settings.tasks, "task") if task else None)
+    fetch(settings, model, task or None)
 
 
 @app.command()
-def finetune(model: Model, tasks: Tasks = "", seeds: Seeds = "", config: Files = ()):
+def finetune(
+    model: Model, tasks: Tasks = "", seeds: Seeds = "", config: Files = (), recipe: Recipe = ""
+):
     """Fine-tune on tasks, once for each training seed."""
+    settings = _settings(config, recipe, "finetune", model=model, task=tasks, seed=seeds)
     from muxplm.training.stages import finetune
 
-    settings = configuration.load(config)
-    name = _known(model, settings.variants, "variant")
-    finetune(settings, name, _task_list(tasks, settings), _seed_list(seeds, settings))
+    finetune(settings, model, _task_list(tasks, settings), _seed_list(seeds, settings))
 
 
 @app.command()
@@ -90,77 +99,81 @@ def score(
     tasks: Tasks = "",
     config: Files = (),
     published: Annotated[bool, typer.Option(help="The authors' fine-tuned model.")] = False,
+    recipe: Recipe = "",
 ):
     """Score fine-tuned models under every composition seed."""
+    stage = "published_scores" if published else "score"
+    settings = _settings(config, recipe, stage, model=model, task=tasks)
     from muxplm.evaluation.score import write_scores
 
-    settings = configuration.load(config)
-    name = _known(model, settings.variants, "variant")
-    write_scores(settings, name, _task_list(tasks, settings), published)
+    write_scores(settings, model, _task_list(tasks, settings), published)
 
 
 @app.command()
 def throughput(
-    timed: Annotated[str, typer.Argument(help="Which models: base or sizes.")], config: Files = ()
+    timed: Annotated[str, typer.Argument(help="Which models: base or sizes.")],
+    config: Files = (),
+    recipe: Recipe = "",
 ):
     """Measure a set of models in turn, in one process, on one batch."""
+    settings = _settings(config, recipe, "throughput", timed=timed)
     from muxplm.evaluation.throughput import write_throughput
-    from muxplm.experiments import TIMED
 
-    write_throughput(configuration.load(config), _known(timed, TIMED, "set of models"))
+    write_throughput(settings, timed)
 
 
 @app.command()
-def ensemble(model: Model, tasks: Tasks = "", config: Files = ()):
+def ensemble(model: Model, tasks: Tasks = "", config: Files = (), recipe: Recipe = ""):
     """Score a multiplexed model that sees each instance k times, for k from 1 to N."""
+    settings = _settings(config, recipe, "ensembles", model=model, task=tasks)
     from muxplm.evaluation.ensembling import write_ensembles
 
-    settings = configuration.load(config)
-    name = _known(model, settings.variants, "variant")
-    write_ensembles(settings, name, _task_list(tasks, settings))
+    write_ensembles(settings, model, _task_list(tasks, settings))
 
 
 @app.command()
-def compose(model: Model, tasks: Tasks = "", config: Files = ()):
+def compose(model: Model, tasks: Tasks = "", config: Files = (), recipe: Recipe = ""):
     """Score a multiplexed model under each strategy of putting instances together."""
+    settings = _settings(config, recipe, "compositions", model=model, task=tasks)
     from muxplm.evaluation.composition import write_compositions
 
-    settings = configuration.load(config)
-    name = _known(model, settings.variants, "variant")
-    write_compositions(settings, name, _task_list(tasks, settings))
+    write_compositions(settings, model, _task_list(tasks, settings))
 
 
 @app.command()
-def muxology(model: Model, config: Files = ()):
+def muxology(model: Model, config: Files = (), recipe: Recipe = ""):
     """Mean absolute activation and attention entropy of every layer of a pre-trained model."""
+    settings = _settings(config, recipe, "muxology", model=model)
     from muxplm.evaluation.muxology import write_muxology
 
-    settings = configuration.load(config)
-    write_muxology(settings, _known(model, settings.variants, "variant"))
+    write_muxology(settings, model)
 
 
 @app.command()
-def table(name: str, config: Files = ()):
+def table(name: str, config: Files = (), recipe: Recipe = ""):
     """Write one table as .tex, .csv and .md."""
+    settings = _settings(config, recipe, "tables", name)
     from muxplm.reporting.tables import build
 
-    build(name, configuration.load(config))
+    build(name, settings)
 
 
 @app.command()
-def figure(name: str, config: Files = ()):
+def figure(name: str, config: Files = (), recipe: Recipe = ""):
     """Draw one figure as .pdf and .png, its data as .csv."""
+    settings = _settings(config, recipe, "figures", name)
     from muxplm.reporting.figures import draw
 
-    draw(name, configuration.load(config))
+    draw(name, settings)
 
 
 @app.command()
-def claims(config: Files = ()):
+def claims(config: Files = (), recipe: Recipe = ""):
     """Judge each of the paper's claims by what was measured."""
+    settings = _settings(config, recipe, "claims", *experiments.targets())
     from muxplm.reporting.claims import write_claims
 
-    write_claims(configuration.load(config))
+    write_claims(settings)
 
 
 @app.command()
@@ -238,9 +251,48 @@ def predict(
 
 
 @app.command()
+def pin(config: Files = ()):
+    """Print today's commits of what a config reads from the Hub, as a config to lay over it."""
+    from muxplm.pinning import pins
+
+    print(pins(configuration.load(config)), end="")
+
+
+@app.command()
 def schema():
     """Print the JSON schema of the config, as workflow/schemas/config.schema.yaml holds it."""
     print(yaml.safe_dump(configuration.schema(), sort_keys=False), end="")
+
+
+def _settings(files, recipe: str, stage: str, *names: str, **cell: str):
+    """The settings of `files`, if the names are in them and they give the recipe that a job was told.
+
+    A config may have changed since the workflow was planned: a job that ran on would leave another
+    model under the planned one's recipe.
+    """
+    settings = configuration.load(files)
+    known = {
+        "model": settings.variants,
+        "split": hub.SPLITS,
+        "timed": experiments.TIMED,
+        "task": settings.tasks,
+        "seed": list(map(str, settings.training_seeds)),
+    }
+    titles = {"model": "variant", "timed": "set of models", "seed": "training seed"}
+    for key, value in cell.items():
+        for name in value.split(",") if value else ():
+            _known(name, known[key], titles.get(key, key))
+    for name in names:
+        _known(name, experiments.targets(), "table or figure")
+    for axis, listed in (("task", _task_list), ("seed", _seed_list)):
+        if axis in cell:
+            cell[axis] = listed(cell[axis], settings)
+    if recipe and (found := recipes.of_job(settings, stage, *names, **cell)) != recipe:
+        raise ConfigError(
+            f"this job was planned for recipe {recipe} and {' '.join(map(str, files)) or 'the config'} "
+            f"gives {found}: start the workflow again"
+        )
+    return settings
 
 
 def _known(name, known, what):
@@ -250,15 +302,11 @@ def _known(name, known, what):
 
 
 def _task_list(tasks: str, settings):
-    names = [task for task in tasks.split(",") if task] or settings.tasks
-    return [_known(task, settings.tasks, "task") for task in names]
+    return [task for task in tasks.split(",") if task] or settings.tasks
 
 
 def _seed_list(seeds: str, settings):
-    known = {str(seed): seed for seed in settings.training_seeds}
-    return [
-        known[_known(seed, known, "training seed")] for seed in seeds.split(",") if seed
-    ] or list(known.values())
+    return [int(seed) for seed in seeds.split(",") if seed] or settings.training_seeds
 
 
 def main():

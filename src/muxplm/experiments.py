@@ -1,17 +1,18 @@
-"""The grid: which variants exist, which of them each table or figure needs, where every result lies.
+"""The grid: which variants exist, and which of them each table or figure needs.
 
-Both the workflow's rules and the table builders read this module; nothing else spells a variant or a
-path. It is plain Python and imports neither torch nor transformers, so the DAG is planned quickly.
+Both the workflow's rules and the table builders read this module; nothing else spells a variant. It is
+plain Python and imports neither torch nor transformers, so the DAG is planned quickly. Where the results
+lie is said in `paths`, which settings decide them in `recipes`.
 """
 
 from dataclasses import dataclass, field
 from itertools import product
 
-from muxplm.released_checkpoints import PUBLISHED, released_id
+from muxplm.released_checkpoints import PUBLISHED, published_id, released_id
+from muxplm.stages import TRAININGS
 from muxplm.tasks import GLUE, GLUE_AVERAGED, TOKEN
 
 SIZES = ("small", "base", "large")
-STAGES = ("prime", "pretrain", "finetune")
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,17 @@ class Variant:
         prime = ("prime",) if self.recipe.multiplexed else ()
         return prime + (("pretrain",) if self.recipe.objective else ())
 
+    @property
+    def parent(self) -> "Variant | None":
+        """The variant whose fine-tuned cell, of the same task and seed, fine-tuning starts from.
+
+        None: fine-tuning starts from priming or pre-training, as in the paper.
+        """
+        return None
+
     def stage_before(self, stage: str) -> str | None:
         """The training whose checkpoint `stage` starts from; None if it starts from scratch."""
-        earlier = [s for s in self.stages if STAGES.index(s) < STAGES.index(stage)]
+        earlier = [s for s in self.stages if TRAININGS.index(s) < TRAININGS.index(stage)]
         return earlier[-1] if earlier else None
 
 
@@ -116,7 +125,7 @@ class Axes:
 class Target:
     """What one table or figure is made of: variants = families x sizes x N x the changes listed.
 
-    `needs` names the kinds of results it reads, each a method of `Inputs`. `timed` is the set of
+    `needs` names the kinds of results it reads, each a function of `paths`. `timed` is the set of
     models, a key of TIMED, whose throughput was measured in one process.
     """
 
@@ -264,115 +273,11 @@ def grid(axes: Axes) -> dict[str, Variant]:
     return {variant.name: variant for variant in found}
 
 
-@dataclass(frozen=True)
-class Paths:
-    """Where everything lies. A wildcard such as "{model}" may stand for any name."""
-
-    results: str = "results"
-    scratch: str = "scratch"
-
-    @property
-    def config(self):
-        return f"{self.results}/config.json"
-
-    def task_data(self, task):
-        return f"{self.results}/data/tasks/{task}/manifest.json"
-
-    @property
-    def tokenizer(self):
-        return f"{self.results}/data/tokenizer/tokenizer.json"
-
-    @property
-    def blocks(self):
-        return f"{self.results}/data/blocks/manifest.json"
-
-    def checkpoint(self, stage, model):
-        """The weights after priming or pre-training; run.json beside them says how they came about."""
-        return f"{self.results}/{stage}/{model}/model.safetensors"
-
-    def finetuned(self, model, task, seed):
-        return f"{self.results}/finetune/{model}/{task}/seed{seed}/model.safetensors"
-
-    def scores(self, model, task):
-        return f"{self.results}/scores/{model}/{task}.json"
-
-    def published(self, model, task):
-        """What the authors fine-tuned, converted."""
-        return f"{self.results}/published/{model}/{task}/model.safetensors"
-
-    def published_scores(self, model, task):
-        return f"{self.results}/published/{model}/{task}/scores.json"
-
-    def ensembles(self, model, task):
-        return f"{self.results}/ensembles/{model}/{task}.json"
-
-    def compositions(self, model, task):
-        return f"{self.results}/compositions/{model}/{task}.json"
-
-    def muxology(self, model):
-        return f"{self.results}/muxology/{model}.json"
-
-    def throughput(self, timed):
-        return f"{self.results}/throughput/{timed}.json"
-
-    def table(self, name, suffix):
-        return f"{self.results}/tables/{name}.{suffix}"
-
-    def figure(self, name, suffix):
-        return f"{self.results}/figures/{name}.{suffix}"
-
-    def claims(self, suffix):
-        return f"{self.results}/claims.{suffix}"
-
-    def log(self, job):
-        return f"{self.results}/logs/{job}.log"
-
-    def benchmark(self, job):
-        return f"{self.results}/benchmarks/{job}.tsv"
-
-    def scratch_folder(self, stage, model, recipe):
-        """Where a training keeps checkpoints. The DAG does not declare it, so a killed job resumes."""
-        return f"{self.scratch}/{stage}/{model}-{recipe}"
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """The files that a target reads, under one config; one method for each of `Target.needs`."""
-
-    target: Target
-    axes: Axes
-    paths: Paths
-
-    def files(self) -> list[str]:
-        found = [path for need in self.target.needs for path in getattr(self, need)()]
-        return found + ([self.paths.throughput(self.target.timed)] if self.target.timed else [])
-
-    def scores(self):
-        return self._cells(self.paths.scores)
-
-    def published(self):
-        return self._cells(self.paths.published_scores)
-
-    def ensembles(self):
-        return self._cells(self.paths.ensembles)
-
-    def compositions(self):
-        return self._cells(self.paths.compositions)
-
-    def muxologies(self):
-        return [self.paths.muxology(variant.name) for variant in self._variants()]
-
-    def trainings(self):
-        """Of every variant that any target needs, ablations and extensions too."""
-        return [
-            self.paths.checkpoint(stage, name)
-            for name, variant in grid(self.axes).items()
-            for stage in variant.stages
-        ]
-
-    def _variants(self):
-        return self.target.variants(self.axes)
-
-    def _cells(self, path):
-        cells = product(self._variants(), self.target.selected_tasks(self.axes))
-        return [path(variant.name, task) for variant, task in cells]
+def released_ids(axes: Axes) -> list[str]:
+    """The Hub's ids of all checkpoints of the authors' that `axes` need, pre-trained and fine-tuned."""
+    found = [released_id(variant) for variant in grid(axes).values()]
+    for target in targets().values():
+        if "published" in target.needs and target.is_selected(axes):
+            cells = product(target.variants(axes), target.selected_tasks(axes))
+            found += [published_id(variant, task) for variant, task in cells]
+    return list(dict.fromkeys(found))

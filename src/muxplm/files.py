@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -36,6 +37,15 @@ def write_bytes(path, content: bytes):
     os.replace(draft, path)
 
 
+def write_parquet(path, table):
+    """`table`: a pyarrow Table."""
+    import pyarrow.parquet as pq  # planning a workflow imports this module and not pyarrow
+
+    content = io.BytesIO()
+    pq.write_table(table, content)
+    write_bytes(path, content.getvalue())
+
+
 def write_text(path, text: str):
     write_bytes(path, text.encode("utf-8"))
 
@@ -56,3 +66,11 @@ def read_json(path):
 def sha256(path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def gpus() -> int:
+    """How many NVIDIA GPUs this machine offers, without the seconds that asking torch would take."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))

@@ -4,8 +4,8 @@ from transformers import AutoConfig
 
 from muxplm.data.prepare import prefix_token_ids
 from muxplm.files import DataError
+from muxplm.mistakes import nearest
 from muxplm.models.modeling import DIALECTS
-from muxplm.words import nearest
 
 
 def model_config(settings, variant, tokenizer):
@@ -16,14 +16,8 @@ def model_config(settings, variant, tokenizer):
     encoder = _encoder_config(settings, variant, tokenizer)
     if not variant.recipe.multiplexed:
         return AutoConfig.for_model(**encoder)
+    check_parts([variant])
     dialect = DIALECTS[variant.dialect]
-    registries = {"multiplexer": dialect.multiplexers, "demultiplexer": dialect.demultiplexers}
-    for part, known in registries.items():
-        name = getattr(variant, part)
-        if name not in known:
-            raise DataError(
-                f"{part} {name!r}, asked for by ablations, is none{nearest(name, known)}"
-            )
     model, prefix = settings.model_of(variant.name), None
     if variant.demultiplexer == "prefix":
         prefix = prefix_token_ids(tokenizer, variant.n)
@@ -40,6 +34,19 @@ def model_config(settings, variant, tokenizer):
         dialect=variant.dialect,
         padded_length=None if dialect.masks_padding else settings.max_length,
     )
+
+
+def check_parts(variants):
+    """DataError if one of them names a part that is not registered."""
+    for variant in variants:
+        dialect = DIALECTS[variant.dialect]
+        registries = {"multiplexer": dialect.multiplexers, "demultiplexer": dialect.demultiplexers}
+        for part, known in registries.items():
+            name = getattr(variant, part)
+            if name not in known:
+                raise DataError(
+                    f"{part} {name!r}, asked for by ablations, is none{nearest(name, known)}"
+                )
 
 
 def _encoder_config(settings, variant, tokenizer) -> dict:

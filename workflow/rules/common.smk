@@ -1,27 +1,40 @@
 # The validated settings, and the functions that the rules share.
 from functools import partial
-from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
 from muxplm import config as configuration
-from muxplm import experiments, files, numerics
-from muxplm.released_checkpoints import published_id
+from muxplm import experiments, files, hub, lineage, recipes
 from muxplm.reporting import captions
+from muxplm.stages import STAGES
 
 try:
     settings = configuration.validate(config)
+    configuration.check_folder(settings)
 except configuration.ConfigError as error:
     raise WorkflowError(str(error)) from None
 
+if settings.ablations:  # only then: it takes the second that importing torch takes
+    from muxplm.model_config import check_parts
+
+    try:
+        check_parts(settings.variants.values())
+    except files.DataError as error:
+        raise WorkflowError(f"config: {error}") from None
+
 paths = settings.paths
 variants = settings.variants
-ENVIRONMENT = str(Path("environment.yml").resolve())
+CONFIG = paths.config(recipes.digest(settings.model_dump(mode="json")))
+GPUS = files.gpus()
+if GPUS:
+    # As many trainings at once as there are GPUs, unless the command line says otherwise.
+    workflow.global_resources.setdefault("gpu", GPUS)
 
 
 wildcard_constraints:
     model="|".join(variants),
     task="|".join(settings.tasks),
+    split="|".join(hub.SPLITS),
     timed="|".join(experiments.TIMED),
 
 
@@ -41,10 +54,19 @@ def all_targets():
     return [*tables, *figures, paths.claims("md")]
 
 
-def job(stage):
-    """The resources of one stage's jobs; no gpu is asked for where none is wanted."""
-    wanted = settings.resources_of(stage).model_dump(exclude={"threads"})
-    return {name: value for name, value in wanted.items() if value}
+def resources_of(stage):
+    """What one job of a stage asks for; no gpu where none is wanted or there."""
+    wanted = settings.resources_of(stage)
+    needed = {"mem_mb": wanted.mem_mb, "runtime": wanted.runtime}
+    gpu = wanted.gpu
+    if gpu is None:
+        gpu = min(1, GPUS) if STAGES[stage].computes else 0
+    return needed | ({"gpu": gpu} if gpu else {})
+
+
+def processes(stage):
+    """Of one training: one for each of its GPUs, unless the config says how many."""
+    return settings.resources_of(stage).processes or max(1, resources_of(stage).get("gpu", 0))
 
 
 def threads(stage):
@@ -57,40 +79,48 @@ def every_core(stage):
     return max(workflow.resource_settings.cores or 1, threads(stage))
 
 
+def recipe(stage, **bundle):
+    """A job's `params`: changes if, and only if, the outcome would. bundle: its tasks and seeds."""
+
+    def of(wildcards):
+        cell = dict(wildcards.items()) | bundle
+        if isinstance(cell.get("task"), str):
+            cell["task"] = [cell["task"]]
+        return recipes.of_job(settings, stage, **cell)
+
+    return of
+
+
+def report_recipe(stage, wildcards):
+    return recipes.of_job(settings, stage, wildcards.target)
+
+
 def starting_checkpoint(stage, wildcards):
-    """The weights a training starts from; none if it starts fresh."""
-    before = settings.checkpoint_before(stage, wildcards.model)
-    return [before] if before else []
+    """The weights a training on blocks starts from; none if it starts fresh."""
+    before = lineage.origin(settings, stage, wildcards.model)
+    return [before.path] if before else []
 
 
-def recipe(stage, wildcards):
-    """Changes if, and only if, the outcome of a training would."""
-    return settings.recipe(stage, wildcards.model)
+def starting_cells(tasks, seeds, wildcards):
+    """The same of fine-tunings, which may start from a cell each."""
+    found = [
+        lineage.origin(settings, "finetune", wildcards.model, task, seed).path
+        for task in tasks
+        for seed in seeds
+    ]
+    return list(dict.fromkeys(found))
 
 
-def finetuning_recipe(tasks, seeds, wildcards):
-    return settings.recipe("finetune", wildcards.model, tasks, seeds)
+def task_data(tasks, *splits):
+    return [paths.task_data(task, split) for task in tasks for split in splits or hub.SPLITS]
 
 
 def finetuned(model, tasks, seeds=settings.training_seeds):
     return [paths.finetuned(model, task, seed) for task in tasks for seed in seeds]
 
 
-def published_recipe(wildcards):
-    return settings.released_recipe(published_id(variants[wildcards.model], wildcards.task))
-
-
-def throughput_recipe(wildcards):
-    return settings.throughput_recipe(wildcards.timed)
-
-
-def report_recipe(wildcards):
-    return settings.report_recipe(wildcards.target)
-
-
 def inputs_of(name):
-    target = experiments.targets()[name]
-    return experiments.Inputs(target, settings.axes, paths).files()
+    return lineage.inputs(experiments.targets()[name], settings)
 
 
 def target_inputs(wildcards):

@@ -3,21 +3,19 @@
 
 rule task_data:
     output:
-        paths.task_data("{task}"),
+        paths.task_data("{task}", "{split}"),
     log:
-        paths.log("task_data/{task}"),
+        paths.log("task_data/{task}-{split}"),
     benchmark:
-        paths.benchmark("task_data/{task}")
-    conda:
-        ENVIRONMENT
+        paths.benchmark("task_data/{task}-{split}")
     threads: threads("task_data")
     resources:
-        **job("task_data"),
+        **resources_of("task_data"),
     params:
-        config=paths.config,
-        recipe=settings.data_recipe(),
+        recipe=recipe("task_data"),
     shell:
-        "muxplm task-data {wildcards.task} --config {params.config} > {log} 2>&1"
+        "muxplm task-data {wildcards.task} {wildcards.split} --recipe {params.recipe}"
+        " --config {CONFIG:q} > {log:q} 2>&1"
 
 
 rule tokenizer:
@@ -27,16 +25,14 @@ rule tokenizer:
         paths.log("tokenizer"),
     benchmark:
         paths.benchmark("tokenizer")
-    conda:
-        ENVIRONMENT
     threads: threads("tokenizer")
     resources:
-        **job("tokenizer"),
+        **resources_of("tokenizer"),
     params:
-        config=paths.config,
-        recipe=settings.data_recipe(),
+        recipe=recipe("tokenizer"),
     shell:
-        "RAYON_NUM_THREADS={threads} muxplm tokenizer --config {params.config} > {log} 2>&1"
+        "RAYON_NUM_THREADS={threads} muxplm tokenizer --recipe {params.recipe} --config {CONFIG:q}"
+        " > {log:q} 2>&1"
 
 
 rule blocks:
@@ -48,13 +44,11 @@ rule blocks:
         paths.log("blocks"),
     benchmark:
         paths.benchmark("blocks")
-    conda:
-        ENVIRONMENT
     threads: threads("blocks")
     resources:
-        **job("blocks"),
+        **resources_of("blocks"),
     params:
-        config=paths.config,
-        recipe=settings.data_recipe(),
+        recipe=recipe("blocks"),
     shell:
-        "RAYON_NUM_THREADS={threads} muxplm blocks --config {params.config} > {log} 2>&1"
+        "RAYON_NUM_THREADS={threads} muxplm blocks --recipe {params.recipe} --config {CONFIG:q}"
+        " > {log:q} 2>&1"

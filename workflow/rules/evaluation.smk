@@ -7,7 +7,7 @@ for bundle, tasks in settings.bundles.items():
         name:
             f"score_{bundle}"
         input:
-            data=[paths.task_data(task) for task in tasks],
+            data=task_data(tasks),
             tokenizer=paths.tokenizer,
             models=finetuned("{model}", tasks),
         output:
@@ -16,25 +16,21 @@ for bundle, tasks in settings.bundles.items():
             paths.log(f"score/{{model}}/{bundle}"),
         benchmark:
             paths.benchmark(f"score/{{model}}/{bundle}")
-        conda:
-            ENVIRONMENT
         threads: threads("score")
         resources:
-            **job("score"),
+            **resources_of("score"),
         params:
-            config=paths.config,
-            seeds=settings.composition_seeds,
+            recipe=recipe("score", task=tasks),
             tasks=",".join(tasks),
-            numerics=configuration.NUMERICS["score"],
         shell:
-            "muxplm score {wildcards.model} --tasks {params.tasks} --config {params.config}"
-            " > {log} 2>&1"
+            "muxplm score {wildcards.model} --tasks {params.tasks} --recipe {params.recipe} --config {CONFIG:q}"
+            " > {log:q} 2>&1"
 
     rule:
         name:
             f"compositions_{bundle}"
         input:
-            data=[paths.task_data(task) for task in tasks],
+            data=task_data(tasks),
             tokenizer=paths.tokenizer,
             models=finetuned("{model}", tasks),
         output:
@@ -43,24 +39,20 @@ for bundle, tasks in settings.bundles.items():
             paths.log(f"compositions/{{model}}/{bundle}"),
         benchmark:
             paths.benchmark(f"compositions/{{model}}/{bundle}")
-        conda:
-            ENVIRONMENT
         threads: threads("compositions")
         resources:
-            **job("compositions"),
+            **resources_of("compositions"),
         params:
-            config=paths.config,
-            seeds=settings.composition_seeds,
+            recipe=recipe("compositions", task=tasks),
             tasks=",".join(tasks),
-            numerics=configuration.NUMERICS["compositions"],
         shell:
-            "muxplm compose {wildcards.model} --tasks {params.tasks} --config {params.config}"
-            " > {log} 2>&1"
+            "muxplm compose {wildcards.model} --tasks {params.tasks} --recipe {params.recipe} --config {CONFIG:q}"
+            " > {log:q} 2>&1"
 
 
 rule ensembles:
     input:
-        data=paths.task_data("{task}"),
+        data=task_data(["{task}"]),
         tokenizer=paths.tokenizer,
         models=[paths.finetuned("{model}", "{task}", seed) for seed in settings.training_seeds],
     output:
@@ -69,18 +61,14 @@ rule ensembles:
         paths.log("ensembles/{model}/{task}"),
     benchmark:
         paths.benchmark("ensembles/{model}/{task}")
-    conda:
-        ENVIRONMENT
     threads: threads("ensembles")
     resources:
-        **job("ensembles"),
+        **resources_of("ensembles"),
     params:
-        config=paths.config,
-        seeds=settings.composition_seeds,
-        numerics=configuration.NUMERICS["ensembles"],
+        recipe=recipe("ensembles"),
     shell:
-        "muxplm ensemble {wildcards.model} --tasks {wildcards.task} --config {params.config}"
-        " > {log} 2>&1"
+        "muxplm ensemble {wildcards.model} --tasks {wildcards.task} --recipe {params.recipe} --config {CONFIG:q}"
+        " > {log:q} 2>&1"
 
 
 rule muxology:
@@ -94,21 +82,18 @@ rule muxology:
         paths.log("muxology/{model}"),
     benchmark:
         paths.benchmark("muxology/{model}")
-    conda:
-        ENVIRONMENT
     threads: threads("muxology")
     resources:
-        **job("muxology"),
+        **resources_of("muxology"),
     params:
-        config=paths.config,
-        numerics=configuration.NUMERICS["muxology"],
+        recipe=recipe("muxology"),
     shell:
-        "muxplm muxology {wildcards.model} --config {params.config} > {log} 2>&1"
+        "muxplm muxology {wildcards.model} --recipe {params.recipe} --config {CONFIG:q} > {log:q} 2>&1"
 
 
 rule throughput:
     input:
-        data=[paths.task_data(task) for task in settings.tasks],
+        data=paths.task_data(recipes.timed_task(settings), "validation"),
         tokenizer=paths.tokenizer,
     output:
         report(
@@ -121,13 +106,10 @@ rule throughput:
         paths.log("throughput/{timed}"),
     benchmark:
         paths.benchmark("throughput/{timed}")
-    conda:
-        ENVIRONMENT
     threads: every_core("throughput")  # nothing may run beside it
     resources:
-        **job("throughput"),
+        **resources_of("throughput"),
     params:
-        config=paths.config,
-        recipe=throughput_recipe,
+        recipe=recipe("throughput"),
     shell:
-        "muxplm throughput {wildcards.timed} --config {params.config} > {log} 2>&1"
+        "muxplm throughput {wildcards.timed} --recipe {params.recipe} --config {CONFIG:q} > {log:q} 2>&1"

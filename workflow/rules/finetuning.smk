@@ -9,25 +9,21 @@ for bundle, (tasks, seeds) in settings.finetunings.items():
         name:
             f"finetune_{bundle}"
         input:
-            data=[paths.task_data(task) for task in tasks],
+            data=task_data(tasks, "train"),
             tokenizer=paths.tokenizer,
-            checkpoint=partial(starting_checkpoint, "finetune"),
+            checkpoint=partial(starting_cells, tasks, seeds),
         output:
             finetuned("{model}", tasks, seeds),
         log:
             paths.log(f"finetune/{{model}}/{bundle}"),
         benchmark:
             paths.benchmark(f"finetune/{{model}}/{bundle}")
-        conda:
-            ENVIRONMENT
         threads: threads("finetune")
         resources:
-            **job("finetune"),
+            **resources_of("finetune"),
         params:
-            config=paths.config,
-            recipe=partial(finetuning_recipe, tasks, seeds),
-            tasks=",".join(tasks),
-            seeds=",".join(map(str, seeds)),
+            recipe=recipe("finetune", task=tasks, seed=seeds),
+            cells=f"--tasks {','.join(tasks)} --seeds {','.join(map(str, seeds))}",
         shell:
-            "muxplm finetune {wildcards.model} --tasks {params.tasks} --seeds {params.seeds}"
-            " --config {params.config} > {log} 2>&1"
+            "muxplm finetune {wildcards.model} {params.cells} --recipe {params.recipe}"
+            " --config {CONFIG:q} > {log:q} 2>&1"

@@ -11,16 +11,13 @@ rule prime:
         paths.log("prime/{model}"),
     benchmark:
         paths.benchmark("prime/{model}")
-    conda:
-        ENVIRONMENT
     threads: threads("prime")
     resources:
-        **job("prime"),
+        **resources_of("prime"),
     params:
-        config=paths.config,
-        recipe=partial(recipe, "prime"),
+        recipe=recipe("prime"),
     shell:
-        "muxplm prime {wildcards.model} --config {params.config} > {log} 2>&1"
+        "muxplm prime {wildcards.model} --recipe {params.recipe} --config {CONFIG:q} > {log:q} 2>&1"
 
 
 rule pretrain:
@@ -34,13 +31,10 @@ rule pretrain:
         paths.log("pretrain/{model}"),
     benchmark:
         paths.benchmark("pretrain/{model}")
-    conda:
-        ENVIRONMENT
     threads: threads("pretrain")
     resources:
-        **job("pretrain"),
+        **resources_of("pretrain"),
     params:
-        config=paths.config,
-        recipe=partial(recipe, "pretrain"),
+        recipe=recipe("pretrain"),
     shell:
-        "muxplm pretrain {wildcards.model} --config {params.config} > {log} 2>&1"
+        "muxplm pretrain {wildcards.model} --recipe {params.recipe} --config {CONFIG:q} > {log:q} 2>&1"

@@ -8,16 +8,13 @@ rule released:
         paths.log("released/{model}"),
     benchmark:
         paths.benchmark("released/{model}")
-    conda:
-        ENVIRONMENT
     threads: threads("released")
     resources:
-        **job("released"),
+        **resources_of("released"),
     params:
-        config=paths.config,
-        recipe=partial(recipe, "pretrain"),
+        recipe=recipe("released"),
     shell:
-        "muxplm fetch {wildcards.model} --config {params.config} > {log} 2>&1"
+        "muxplm fetch {wildcards.model} --recipe {params.recipe} --config {CONFIG:q} > {log:q} 2>&1"
 
 
 rule published:
@@ -27,22 +24,19 @@ rule published:
         paths.log("released/{model}/{task}"),
     benchmark:
         paths.benchmark("released/{model}/{task}")
-    conda:
-        ENVIRONMENT
     threads: threads("released")
     resources:
-        **job("released"),
+        **resources_of("released"),
     params:
-        config=paths.config,
-        recipe=published_recipe,
+        recipe=recipe("published"),
     shell:
-        "muxplm fetch {wildcards.model} --task {wildcards.task} --config {params.config}"
-        " > {log} 2>&1"
+        "muxplm fetch {wildcards.model} --task {wildcards.task} --recipe {params.recipe} --config {CONFIG:q}"
+        " > {log:q} 2>&1"
 
 
 rule published_scores:
     input:
-        data=paths.task_data("{task}"),
+        data=task_data(["{task}"]),
         tokenizer=paths.tokenizer,
         model=paths.published("{model}", "{task}"),
     output:
@@ -51,15 +45,11 @@ rule published_scores:
         paths.log("published_scores/{model}/{task}"),
     benchmark:
         paths.benchmark("published_scores/{model}/{task}")
-    conda:
-        ENVIRONMENT
     threads: threads("published_scores")
     resources:
-        **job("published_scores"),
+        **resources_of("published_scores"),
     params:
-        config=paths.config,
-        seeds=settings.composition_seeds,
-        numerics=configuration.NUMERICS["score"],
+        recipe=recipe("published_scores"),
     shell:
         "muxplm score {wildcards.model} --tasks {wildcards.task} --published"
-        " --config {params.config} > {log} 2>&1"
+        " --recipe {params.recipe} --config {CONFIG:q} > {log:q} 2>&1"

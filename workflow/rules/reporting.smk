@@ -19,17 +19,13 @@ rule table:
         paths.benchmark("tables/{target}")
     wildcard_constraints:
         target="|".join(experiments.TABLES),
-    conda:
-        ENVIRONMENT
     threads: threads("tables")
     resources:
-        **job("tables"),
+        **resources_of("tables"),
     params:
-        config=paths.config,
-        code=numerics.code_digest("reporting"),
-        settings=report_recipe,
+        recipe=partial(report_recipe, "tables"),
     shell:
-        "muxplm table {wildcards.target} --config {params.config} > {log} 2>&1"
+        "muxplm table {wildcards.target} --recipe {params.recipe} --config {CONFIG:q} > {log:q} 2>&1"
 
 
 rule figure:
@@ -50,18 +46,14 @@ rule figure:
         paths.benchmark("figures/{target}")
     wildcard_constraints:
         target="|".join(experiments.FIGURES),
-    conda:
-        ENVIRONMENT
     threads: threads("figures")
     resources:
-        **job("figures"),
+        **resources_of("figures"),
     params:
-        config=paths.config,
-        code=numerics.code_digest("reporting"),
-        settings=report_recipe,
+        recipe=partial(report_recipe, "figures"),
         caption=lambda wildcards: captions.figure(wildcards.target, settings),
     shell:
-        "muxplm figure {wildcards.target} --config {params.config} > {log} 2>&1"
+        "muxplm figure {wildcards.target} --recipe {params.recipe} --config {CONFIG:q} > {log:q} 2>&1"
 
 
 rule claims:
@@ -75,14 +67,10 @@ rule claims:
         paths.log("claims"),
     benchmark:
         paths.benchmark("claims")
-    conda:
-        ENVIRONMENT
     threads: threads("claims")
     resources:
-        **job("claims"),
+        **resources_of("claims"),
     params:
-        config=paths.config,
-        code=numerics.code_digest("reporting"),
-        settings=settings.report_recipe(*experiments.targets()),
+        recipe=recipes.of_job(settings, "claims", *experiments.targets()),
     shell:
-        "muxplm claims --config {params.config} > {log} 2>&1"
+        "muxplm claims --recipe {params.recipe} --config {CONFIG:q} > {log:q} 2>&1"

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import datasets
 import numpy as np
-import pyarrow.parquet as pq
 from tokenizers import trainers
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
 
-from muxplm.config import Settings
+from muxplm import hub, recipes
 from muxplm.data.sources import documents, load_task, muxology_text, read_table
-from muxplm.files import DataError, atomic_folder, read_json, sha256, write_json
+from muxplm.files import DataError, atomic_folder, read_json, sha256, write_json, write_parquet
+from muxplm.recipes import digest
+from muxplm.settings import Settings
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 # No token types: [SEP] tells the two texts of a pair apart.
@@ -27,26 +28,36 @@ TOKENIZER_DOCUMENTS = 2_000_000  # more text does not change a vocabulary
 # --- Tasks -------------------------------------------------------------------------------------
 
 
-def prepare_task(name: str, settings: Settings):
-    """Writes `{split}.parquet` for each split of one task, as `load_task` gives them."""
-    splits = load_task(name, settings)
-    with atomic_folder(Path(settings.paths.task_data(name)).parent) as folder:
-        for split, data in splits.items():
-            pq.write_table(data.data.table, folder / f"{split}.parquet")
-        manifest = {
-            "task": name,
-            "source": settings.data.source,
-            "rows": {split: len(data) for split, data in splits.items()},
-            "sha256": {split: sha256(folder / f"{split}.parquet") for split in splits},
-        }
-        write_json(folder / "manifest.json", manifest)
+def prepare_task(name: str, split: str, settings: Settings):
+    """Writes one split of a task, as `load_task` gives it: Parquet files, and a manifest of them."""
+    manifest, parts = Path(settings.paths.task_data(name, split)), load_task(name, split, settings)
+    manifest.parent.mkdir(parents=True, exist_ok=True)
+    for part, data in parts.items():
+        write_parquet(manifest.with_name(f"{part}.parquet"), data.data.table)
+    content = {
+        "task": name,
+        "source": settings.data.source,
+        "recipe": digest(recipes.task_data(settings, name, split)),
+        "rows": {part: len(data) for part, data in parts.items()},
+        "sha256": {part: sha256(manifest.with_name(f"{part}.parquet")) for part in parts},
+    }
+    write_json(manifest, content)
 
 
-def read_task(name: str, settings: Settings) -> dict[str, datasets.Dataset]:
-    """The splits that `prepare_task` wrote. Raises DataError if a file is missing."""
-    manifest = Path(settings.paths.task_data(name))
-    splits = read_json(manifest)["rows"]
-    return {split: read_table(_made(manifest.with_name(f"{split}.parquet"))) for split in splits}
+def read_task(name: str, part: str, settings: Settings) -> datasets.Dataset:
+    """What `prepare_task` wrote: "train", "validation" or "validation_mismatched" of a task.
+
+    Raises DataError if a file is missing.
+    """
+    split = next(split for split, parts in hub.SPLITS.items() if part in parts)
+    manifest = Path(settings.paths.task_data(name, split))
+    read_json(manifest)  # or say that it is missing
+    return read_table(_made(manifest.with_name(f"{part}.parquet")))
+
+
+def task_parts(name: str, split: str, settings: Settings) -> dict[str, int]:
+    """The parts that `prepare_task` wrote of a split, with their numbers of rows."""
+    return read_json(settings.paths.task_data(name, split))["rows"]
 
 
 def _made(file: Path) -> Path:

@@ -8,7 +8,6 @@ file (or data set), the row (counted from 0), the column and the fix.
 import contextlib
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice, zip_longest
 from pathlib import Path
 
@@ -17,64 +16,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from muxplm.config import Settings
+from muxplm import hub
 from muxplm.data import synthetic
 from muxplm.files import DataError
-from muxplm.tasks import GLUE, TASKS, Task
+from muxplm.settings import Settings
+from muxplm.tasks import TASKS, Task
 
 SAMPLE_SEED = 20230224  # which rows max_train_rows and max_validation_rows keep
-SPLITS = ("train", "validation", "validation_mismatched")
-
-
-@dataclass(frozen=True)
-class Repo:
-    """A data set on the Hub, pinned. `skip` lists the `idx` of rows known to be unusable."""
-
-    name: str
-    revision: str
-    config: str | None = None
-    skip: tuple[int, ...] = ()
-    rows_per_document: int = 1
-
-    def __str__(self):
-        return "/".join(filter(None, (self.name, self.config))) + f"@{self.revision}"
-
-
-def _glue(task, **more):
-    return Repo("nyu-mll/glue", "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c", task, **more)
-
-
-# `datasets` runs no loading scripts any more; a repository that still has one is read through the
-# Hub's own conversion, the branch refs/convert/parquet. We found no commit of those two branches
-# to pin, nor one of the UD release: that is a tag, named after the release.
-PARQUET = "refs/convert/parquet"
-HUB_TASKS = {task: _glue(task) for task in GLUE} | {
-    # Two questions are empty as published (github.com/huggingface/datasets/issues/277).
-    "qqp": _glue("qqp", skip=(310137, 362246)),
-    "ner": Repo("eriktks/conll2003", PARQUET),
-    "pos": Repo("universal-dependencies/universal_dependencies", "2.17", "en_ewt"),
-}
-HUB_CORPUS = (
-    Repo("wikimedia/wikipedia", "b04c8d1ceb2f5cd4588862100d08de323dccfbaa", "20231101.en"),
-    # One sentence a row, in the books' order. Where a book ends is not marked.
-    Repo("bookcorpus/bookcorpus", PARQUET, rows_per_document=512),
-)
-# The text of the muxology analysis (section 6.2); never pre-trained on.
-HUB_WIKITEXT = Repo(
-    "Salesforce/wikitext", "b08601e04326c79dfdd32d625aee71d232d685c3", "wikitext-103-raw-v1"
-)
-LOCAL_WIKITEXT = "corpus/wikitext103_validation.parquet"
-LOCAL_FOLDERS = {task: f"glue/{task}" for task in GLUE} | {
-    "ner": "conll2003",
-    "pos": "ud_english_ewt",
-}
 
 
 # --- Tasks -------------------------------------------------------------------------------------
 
 
-def load_task(name: str, settings: Settings) -> dict[str, datasets.Dataset]:
-    """Splits "train" and "validation" (mnli: also "validation_mismatched") of one task, checked.
+def load_task(name: str, split: str, settings: Settings) -> dict[str, datasets.Dataset]:
+    """One split of a task, checked: "train", or "validation" (mnli: with "validation_mismatched").
 
     Columns are the task's text columns and its label: strings (or lists of them, for tagging), and
     integer codes in the order of `Task.labels` (lists of them, for tagging; floats for regression).
@@ -82,14 +37,12 @@ def load_task(name: str, settings: Settings) -> dict[str, datasets.Dataset]:
     """
     task = TASKS[name]
     read = {"hub": _hub_task, "local": _local_task, "synthetic": _synthetic_task}
-    found = read[settings.data.source](task, settings)
-    splits = {}
-    for split, (place, raw) in found.items():
-        columns = _checked(task, raw, place)
-        data = settings.data
-        limit = data.max_train_rows if split == "train" else data.max_validation_rows
-        splits[split] = _sample(task, columns, limit)
-    return splits
+    found = read[settings.data.source](task, settings, hub.SPLITS[split])
+    limit = getattr(settings.data, f"max_{split}_rows")
+    return {
+        part: _sample(task, _checked(task, raw, place), limit)
+        for part, (place, raw) in found.items()
+    }
 
 
 def read_table(file: Path) -> datasets.Dataset:
@@ -98,47 +51,48 @@ def read_table(file: Path) -> datasets.Dataset:
         return datasets.Dataset(pq.read_table(file))
 
 
-def _hub_task(task: Task, settings: Settings):
-    repo = HUB_TASKS[task.name]
+def _hub_task(task: Task, settings: Settings, parts):
+    repo = hub.pinned(hub.TASKS[task.name], settings.data.revisions)
     found = _from_hub(repo)
-    found = {split.removesuffix("_matched"): data for split, data in found.items()}
-    for split in SPLITS[:2]:
-        if split not in found:
-            raise DataError(f"{repo} has no split {split!r}: correct HUB_TASKS in {__name__}")
-    for split in found if repo.skip else ():
-        keep = [row for row, idx in enumerate(found[split]["idx"]) if idx not in repo.skip]
-        found[split] = found[split].select(keep)
-    return {split: (f"{repo} {split}", found[split]) for split in SPLITS if split in found}
+    found = {part.removesuffix("_matched"): data for part, data in found.items()}
+    if parts[0] not in found:
+        raise DataError(f"{repo} has no split {parts[0]!r}: correct {hub.__name__}.TASKS")
+    found = {part: found[part] for part in parts if part in found}
+    for part in found if repo.skip else ():
+        keep = [row for row, idx in enumerate(found[part]["idx"]) if idx not in repo.skip]
+        found[part] = found[part].select(keep)
+    return {part: (f"{repo} {part}", data) for part, data in found.items()}
 
 
-def _local_task(task: Task, settings: Settings):
-    folder = _local_folder(settings) / LOCAL_FOLDERS[task.name]
-    files = {split: folder / f"{split}.parquet" for split in SPLITS}
-    if not files["validation_mismatched"].exists():
-        del files["validation_mismatched"]
-    return {split: (str(file), read_table(file)) for split, file in files.items()}
+def _local_task(task: Task, settings: Settings, parts):
+    folder = _local_folder(settings) / hub.LOCAL_FOLDERS[task.name]
+    files = {part: folder / f"{part}.parquet" for part in parts}
+    # Only one task has a second validation split.
+    kept = {part: file for part, file in files.items() if part == parts[0] or file.exists()}
+    return {part: (str(file), read_table(file)) for part, file in kept.items()}
 
 
-def _synthetic_task(task: Task, settings: Settings):
+def _synthetic_task(task: Task, settings: Settings, parts):
     size = settings.data.synthetic
     if task.name not in size.train_rows:
         raise DataError(
             f"data.synthetic.train_rows.{task.name} is missing: say how many rows to make"
         )
     train = size.train_rows[task.name]
+    # The validation rows are those that the training rows left over; the reverse does not hold.
+    validation = size.validation_rows if "train" not in parts else 1
     try:
-        made = synthetic.task(task.name, train, size.validation_rows, size.seed)
+        made = synthetic.task(task.name, train, validation, size.seed)
     except ValueError as error:  # more rows than the grammar can tell apart
         raise DataError(
             f"the synthetic {error}: lower data.synthetic.train_rows.{task.name} or "
             "data.synthetic.validation_rows"
         ) from None
+    made = {part.removesuffix("_matched"): columns for part, columns in made.items()}
     return {
-        split.removesuffix("_matched"): (
-            f"the synthetic {task.name} {split}",
-            datasets.Dataset.from_dict(columns),
-        )
-        for split, columns in made.items()
+        part: (f"the synthetic {task.name} {part}", datasets.Dataset.from_dict(made[part]))
+        for part in parts
+        if part in made
     }
 
 
@@ -278,9 +232,9 @@ def muxology_text(settings: Settings) -> tuple[str, Iterator[str]]:
     WikiText-103's validation split, as in section 6.2; where the source has none, the corpus's own.
     """
     if settings.data.source == "hub":
-        return f"{HUB_WIKITEXT} validation", _hub_documents(HUB_WIKITEXT, "validation")
+        return f"{hub.WIKITEXT} validation", _hub_documents(hub.WIKITEXT, "validation")
     if settings.data.source == "local":
-        file = _local_folder(settings) / LOCAL_WIKITEXT
+        file = _local_folder(settings) / hub.LOCAL_WIKITEXT
         if file.exists():
             return str(file), _local_documents(file)
     return "the corpus's validation documents", documents(settings, "validation")
@@ -293,18 +247,19 @@ def _not_blank(texts: Iterable[str | None]) -> Iterator[str]:
 def _hub_corpus(settings: Settings):
     # Streamed only for a few documents: each pass over a stream downloads everything anew.
     streaming = settings.data.max_documents is not None
-    streams = [_hub_documents(repo, "train", streaming) for repo in HUB_CORPUS]
-    return " and ".join(map(str, HUB_CORPUS)), streams
+    repos = [hub.pinned(repo, settings.data.revisions) for repo in hub.CORPUS]
+    streams = [_hub_documents(repo, "train", streaming) for repo in repos]
+    return " and ".join(map(str, repos)), streams
 
 
-def _hub_documents(repo: Repo, split: str, streaming: bool = False) -> Iterator[str]:
+def _hub_documents(repo: hub.Repo, split: str, streaming: bool = False) -> Iterator[str]:
     texts = (row["text"] for row in _from_hub(repo, split=split, streaming=streaming))
     while rows := list(islice(texts, repo.rows_per_document)):
         yield "\n".join(rows)
 
 
 def _local_corpus(settings: Settings):
-    folder = _local_folder(settings) / "corpus"
+    folder = _local_folder(settings) / hub.LOCAL_CORPUS
     files = [f for f in sorted(folder.glob("*.parquet")) if not f.name.startswith("wikitext103")]
     if not files:
         raise DataError(f"{folder} has no Parquet file of text: put one there, with column 'text'")
@@ -330,7 +285,7 @@ def _synthetic_corpus(settings: Settings):
 # --- Reading, with faults told in one sentence -------------------------------------------------
 
 
-def _from_hub(repo: Repo, **options):
+def _from_hub(repo: hub.Repo, **options):
     try:
         return datasets.load_dataset(repo.name, repo.config, revision=repo.revision, **options)
     except Exception as error:  # the Hub's client raises many kinds

@@ -42,7 +42,7 @@ def write_compositions(settings, name: str, tasks):
             for seed, strategy in product(settings.composition_seeds, STRATEGIES)
         ]
         runs = score_orders(settings, name, task, rows, orders)
-        summary = describe(name, task, rows) | {"runs": runs}
+        summary = describe(settings, "compositions", name, task, rows) | {"runs": runs}
         files.write_json(settings.paths.compositions(name, task_name), summary)
         print(f"compose {name} {task_name}: {len(runs)} runs", flush=True)
 

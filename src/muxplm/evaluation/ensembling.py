@@ -30,6 +30,7 @@ def write_ensembles(settings, name: str, tasks):
             for copies in range(1, n + 1)
         ]
         runs = score_orders(settings, name, task, rows, orders)
-        summary = describe(name, task, rows) | {"instances": n, "runs": runs}
+        summary = describe(settings, "ensembles", name, task, rows)
+        summary |= {"instances": n, "runs": runs}
         files.write_json(settings.paths.ensembles(name, task_name), summary)
         print(f"ensemble {name} {task_name}: {len(runs)} runs", flush=True)

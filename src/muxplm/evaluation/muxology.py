@@ -3,11 +3,9 @@
 Only here does a model compute attention by the eager implementation: no other hands out its weights.
 """
 
-from pathlib import Path
-
 import torch
 
-from muxplm import files
+from muxplm import files, lineage, recipes
 from muxplm.data.collation import stack
 from muxplm.data.prepare import read_blocks
 from muxplm.evaluation.language_modeling import BLOCKS
@@ -21,13 +19,13 @@ SEED = 0  # which blocks, the same for every model, and which of them share a pa
 def write_muxology(settings, name: str):
     """Figure 5's numbers for one pre-trained model (T-MUX: primed) over the muxology split."""
     variant, blocks = settings.variants[name], read_blocks(settings, "muxology")
-    stage = variant.stages[-1]
-    folder = Path(settings.paths.checkpoint(stage, name)).parent
-    model = load_model("retrieval" if stage == "prime" else variant.recipe.objective, folder)
+    folder = lineage.origin(settings, "finetune", name).folder
+    model = load_model(variant.recipe.objective or "retrieval", folder)
     generator = torch.Generator().manual_seed(SEED)
     chosen = torch.randperm(len(blocks), generator=generator)[:BLOCKS]
     activations, entropy = layer_means(model, stack(blocks[chosen]), variant.n)
     summary = {
+        "recipe": recipes.digest(recipes.muxology(settings, name)),
         "model": name,
         "instances": variant.n,
         "layers": len(entropy),

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from muxplm import files
+from muxplm import files, recipes
 from muxplm.data.collation import PadRows, tokenize_task
-from muxplm.data.prepare import read_task, read_tokenizer
+from muxplm.data.prepare import read_task, read_tokenizer, task_parts
 from muxplm.evaluation.metrics import majority, score
 from muxplm.files import DataError
 from muxplm.grouping import shuffled
@@ -25,31 +25,42 @@ GROUPS = 32  # sequences per encoder pass
 def write_scores(settings, name: str, tasks, published: bool = False):
     """One summary per task: every training seed under every composition seed.
 
-    published: of the authors' own fine-tuned model, which counts as training seed 0.
+    published: of the authors' own fine-tuned model, which counts as training seed 0. A task with a
+    second validation split (MNLI's mismatched one) has its scores too, apart from the first.
     """
-    seeds, n = settings.composition_seeds, settings.variants[name].n
+    paths, kind = settings.paths, "published_scores" if published else "score"
     for task_name in tasks:
-        task = TASKS[task_name]
-        train, rows = read_task(task_name, settings)["train"], validation_rows(settings, task)
-        # At N = 1 a row has no company, so no seed can matter: one pass serves all.
-        orders = [
-            ({"composition_seed": seed}, shuffled(len(rows), seed))
-            for seed in (seeds if n > 1 else seeds[:1])
-        ]
-        paths, folders = settings.paths, None
+        task, folders = TASKS[task_name], None
         if published:
             folders = {0: Path(paths.published(name, task_name)).parent}
-        scores = score_orders(settings, name, task, rows, orders, folders)
-        if n == 1:
-            scores = [run | {"composition_seed": seed} for run in scores for seed in seeds]
-        summary = describe(name, task, rows) | {
+        train = read_task(task_name, "train", settings)
+        first, *others = task_parts(task_name, "validation", settings)
+        rows = validation_rows(settings, task, first)
+        scores = _under_all_compositions(settings, name, task, rows, folders)
+        summary = describe(settings, kind, name, task, rows) | {
             "majority": majority(task, list(train[task.label]), _true_labels(rows)),
             "scores": scores,
         }
+        for part in others:
+            rows = validation_rows(settings, task, part)
+            summary[part] = _under_all_compositions(settings, name, task, rows, folders)
         path = paths.published_scores if published else paths.scores
         files.write_json(path(name, task_name), summary)
         mean = sum(s["metrics"][task.metric] for s in scores) / len(scores)
         print(f"score {name} {task_name}: mean {task.metric} {mean:.3f}", flush=True)
+
+
+def _under_all_compositions(settings, name, task, rows, folders) -> list[dict]:
+    seeds, n = settings.composition_seeds, settings.variants[name].n
+    # At N = 1 a row has no company, so no seed can matter: one pass serves all.
+    orders = [
+        ({"composition_seed": seed}, shuffled(len(rows), seed))
+        for seed in (seeds if n > 1 else seeds[:1])
+    ]
+    scores = score_orders(settings, name, task, rows, orders, folders)
+    if n == 1:
+        scores = [run | {"composition_seed": seed} for run in scores for seed in seeds]
+    return scores
 
 
 def multiplexed(settings, name: str) -> int:
@@ -60,13 +71,16 @@ def multiplexed(settings, name: str) -> int:
     return n
 
 
-def validation_rows(settings, task) -> list[dict]:
-    data = read_task(task.name, settings)["validation"]
+def validation_rows(settings, task, part: str = "validation") -> list[dict]:
+    data = read_task(task.name, part, settings)
     return tokenize_task(task, data, read_tokenizer(settings), settings.task_length)
 
 
-def describe(name: str, task, rows) -> dict:
-    return {"model": name, "task": task.name, "metric": task.metric, "rows": len(rows)}
+def describe(settings, kind: str, name: str, task, rows) -> dict:
+    """What a summary says before its scores. kind: "score", or another function of `recipes`."""
+    recipe = recipes.digest(getattr(recipes, kind)(settings, name, task.name))
+    names = {"model": name, "task": task.name, "metric": task.metric}
+    return {"recipe": recipe, **names, "rows": len(rows)}
 
 
 def score_orders(settings, name: str, task, rows, orders, folders=None) -> list[dict]:

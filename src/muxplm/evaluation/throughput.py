@@ -4,31 +4,33 @@ All models run in one process on one batch of real examples. A round times each 
 a ratio is formed from measurements seconds apart: a machine that slows down slows both.
 """
 
-import platform
 import random
 from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 
 import torch
 from torch import nn
 
-from muxplm.config import Settings
+from muxplm import recipes, trained
 from muxplm.data.prepare import read_task, read_tokenizer
 from muxplm.experiments import TIMED, Variant
 from muxplm.files import DataError, write_json
 from muxplm.model_config import model_config
 from muxplm.models.build import new_model
 from muxplm.precision import autocast, cast_weights, use_bf16
+from muxplm.recipes import timed_task
+from muxplm.settings import Settings
 from muxplm.tasks import TASKS
 
 SWEEP_PASSES = 2  # timed passes of each micro-batch when looking for the best
 
 
 def write_throughput(settings: Settings, timed: str):
-    write_json(settings.paths.throughput(timed), measure_throughput(settings, timed))
+    content = {"recipe": recipes.digest(recipes.throughput(settings, timed))}
+    content |= measure_throughput(settings, timed)
+    write_json(settings.paths.throughput(timed), content)
 
 
 def measure_throughput(settings: Settings, timed: str) -> dict:
@@ -98,8 +100,8 @@ def read_batch(settings: Settings, tokenizer) -> dict[str, torch.Tensor]:
             f"throughput.length is {plan.length} but the models are built for max_length "
             f"{settings.max_length}: lower the one or raise the other"
         )
-    task = TASKS["qqp" if "qqp" in settings.tasks else settings.tasks[0]]
-    rows = read_task(task.name, settings)["validation"]
+    task = TASKS[timed_task(settings)]
+    rows = read_task(task.name, "validation", settings)
     rows = rows.select([i % len(rows) for i in range(plan.batch)])
     return tokenizer(
         *(list(rows[column]) for column in task.columns),
@@ -189,7 +191,4 @@ def synchronize():
 def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    information = Path("/proc/cpuinfo")  # Linux; `platform` names only the architecture there
-    lines = information.read_text().splitlines() if information.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    return trained.device()

@@ -1,10 +1,10 @@
 """Sentences under tables and figures: what was measured, at which scale, and what is left out."""
 
 from muxplm import experiments, tasks
-from muxplm.config import Settings
 from muxplm.experiments import SIZES, Target
 from muxplm.reporting import paper
 from muxplm.reporting.cells import Sources
+from muxplm.settings import Settings
 
 WITHIN_STD = "Bold, within {block}: the best, and what is within its std of it."
 

@@ -8,10 +8,10 @@ import numpy as np
 from huggingface_hub import EvalResult, ModelCardData
 
 from muxplm import experiments
-from muxplm.config import Settings
 from muxplm.files import DataError, atomic_folder, read_json, write_text
 from muxplm.reporting import captions
 from muxplm.reporting.scores import read_result
+from muxplm.settings import Settings
 from muxplm.tasks import TASKS
 
 TAGS = {"tagging": "token-classification"}

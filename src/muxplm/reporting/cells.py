@@ -8,11 +8,11 @@ from statistics import median
 import pandas as pd
 
 from muxplm import tasks
-from muxplm.config import Settings
 from muxplm.experiments import Target, Variant
 from muxplm.files import DataError
 from muxplm.reporting import paper
 from muxplm.reporting.scores import aggregate, headline, read_result, read_scores
+from muxplm.settings import Settings
 
 # Scores in 0..100; `low` and `high` bound the rounds of a throughput, or are a confidence interval.
 TIDY = [

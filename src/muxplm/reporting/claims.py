@@ -6,7 +6,6 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
-from muxplm.config import Settings
 from muxplm.experiments import targets
 from muxplm.files import write_text
 from muxplm.reporting import captions
@@ -14,6 +13,7 @@ from muxplm.reporting.analyses import AVERAGED
 from muxplm.reporting.inequalities import Claim, read_claims
 from muxplm.reporting.statistics import LEVEL
 from muxplm.reporting.verdicts import FAILS, HOLDS, NOT_RUN, UNDECIDED, judge
+from muxplm.settings import Settings
 
 COLOURS = {HOLDS: "#d5ecd9", FAILS: "#f6d5cf", UNDECIDED: "#faeec6", NOT_RUN: "#e4e4e4"}
 TITLE = "The paper's claims and what was measured"

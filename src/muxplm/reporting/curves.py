@@ -7,12 +7,13 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
 
-from muxplm.config import Settings
+from muxplm import lineage
 from muxplm.experiments import FAMILIES, Variant
 from muxplm.files import DataError
 from muxplm.reporting import style
 from muxplm.reporting.cells import Sources
 from muxplm.reporting.scores import read_result
+from muxplm.settings import Settings
 
 # One column of panels each, in the order of the stages: losses of one objective can be compared.
 TITLES = {
@@ -59,7 +60,7 @@ def read_curves(settings: Settings) -> pd.DataFrame:
     rows = []
     for variant in settings.variants.values():
         for stage in variant.stages:
-            weights = Path(settings.paths.checkpoint(stage, variant.name))
+            weights = Path(lineage.checkpoint(settings, stage, variant.name))
             run = read_result(weights.with_name("run.json"), target=weights)
             objective = "retrieval" if stage == "prime" else variant.recipe.objective
             who = (variant.name, variant.family, variant.size, variant.n, _is_ablation(variant))

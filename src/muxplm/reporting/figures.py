@@ -7,14 +7,15 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from muxplm import experiments, tasks
-from muxplm.config import Settings, nearest
 from muxplm.files import DataError, write_bytes, write_text
+from muxplm.mistakes import nearest
 from muxplm.reporting import style
 from muxplm.reporting.analyses import read_runs
 from muxplm.reporting.cells import Sources, throughputs
 from muxplm.reporting.curves import training_curves
 from muxplm.reporting.pareto import pareto
 from muxplm.reporting.scores import aggregate, read_result
+from muxplm.settings import Settings
 
 # --- Figure 5: what happens in the layers ------------------------------------------------------
 

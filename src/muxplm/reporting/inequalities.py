@@ -11,11 +11,12 @@ from typing import Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from muxplm.config import FamilyName, Fraction, Positive, Section, SizeName, explain, nearest
 from muxplm.experiments import Variant, targets
 from muxplm.files import DataError
+from muxplm.mistakes import explain, nearest
 from muxplm.reporting import paper
 from muxplm.reporting.quantities import EVERYTHING, QUANTITIES
+from muxplm.settings import FamilyName, Fraction, Positive, Section, SizeName
 
 FILE = Path(__file__).with_name("claims.yaml")
 SIGNS = {"more_than": ">", "at_least": "≥", "less_than": "<", "at_most": "≤", "within": "within"}

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from muxplm.config import Settings
 from muxplm.experiments import Variant
 from muxplm.files import DataError, read_json
+from muxplm.settings import Settings
 from muxplm.tasks import TASKS
 
 COLUMNS = ["model", "task", "metric", "training_seed", "composition_seed", "value", "majority"]

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from muxplm import experiments, tasks
-from muxplm.config import Settings, nearest
 from muxplm.experiments import FAMILIES, SIZES, Axes
 from muxplm.files import DataError, write_text
+from muxplm.mistakes import nearest
 from muxplm.reporting import analyses, captions, hyperparameters, paper
 from muxplm.reporting.cells import Sources, averages, single_tasks, throughputs, tidy
 from muxplm.reporting.layout import (
@@ -29,6 +29,7 @@ from muxplm.reporting.layout import (
     nothing,
     number,
 )
+from muxplm.settings import Settings
 
 EXTENSION = "Extension (not in the paper)"
 LITERATURE = "Cited by the paper from the literature (not measured here)"

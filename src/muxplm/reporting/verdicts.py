@@ -8,13 +8,13 @@ from math import isnan, nan
 
 import pandas as pd
 
-from muxplm.config import Settings
 from muxplm.experiments import Variant, targets
 from muxplm.reporting import paper
 from muxplm.reporting.cells import Sources
 from muxplm.reporting.inequalities import Cited, Claim, Inequality
 from muxplm.reporting.quantities import QUANTITIES, NotRun
 from muxplm.reporting.statistics import LEVEL, holm, inside, paired
+from muxplm.settings import Settings
 
 HOLDS, FAILS = "holds", "does not hold"
 UNDECIDED, NOT_RUN = "undecided at this scale", "not run"

@@ -1,13 +1,15 @@
 """The authors' checkpoints in the place of training: from the Hub or a mirror into the results."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForMaskedLM, AutoModelForPreTraining
 
-from muxplm.files import DataError, atomic_folder, write_json
+from muxplm import recipes, trained
+from muxplm.files import DataError
 from muxplm.models.modeling import MuxForTokenRetrieval
-from muxplm.models.released.conversion import converted, download, write
+from muxplm.models.released.conversion import converted, copy_tokenizer, download
 from muxplm.released_checkpoints import published_id, released_id
 
 PLAIN = {"mlm": AutoModelForMaskedLM, "rtd": AutoModelForPreTraining}
@@ -22,20 +24,21 @@ def fetch(settings, name: str, task: str | None = None):
         raise DataError("this config trains its own models: lay config/released.yaml over it")
     variant, paths = settings.variants[name], settings.paths
     hub_id = released_id(variant)
-    path = paths.checkpoint("pretrain", name)
+    path, recipe = paths.checkpoint("pretrain", name), recipes.released(settings, name)
     if task:
+        recipe = recipes.published(settings, name, task)
         hub_id, path = published_id(variant, task), paths.published(name, task)
+    if trained.adopt(path, recipe):
+        return
     folder = locate(settings.released, hub_id)
-    with atomic_folder(Path(path).parent) as draft:
-        if variant.recipe.multiplexed:
-            model = converted(folder)
-            if not task and not variant.recipe.objective:
-                model = retrieval_model(model, folder)
-            write(model, folder, draft)
-        else:
-            resave(folder, PLAIN[variant.recipe.objective], draft)
-        record = {"stage": "released", "model": name, "hub_id": hub_id}
-        write_json(draft / "run.json", record | {"revision": folder.name})
+    if variant.recipe.multiplexed:
+        model = converted(folder)
+        if not task and not variant.recipe.objective:
+            model = retrieval_model(model, folder)
+    else:
+        model = plain(folder, PLAIN[variant.recipe.objective])
+    record = {"stage": "released", "model": name, "hub_id": hub_id, "revision": folder.name}
+    trained.save(model, path, recipe, record, extras=partial(copy_tokenizer, folder))
 
 
 def retrieval_model(model, folder):
@@ -52,18 +55,17 @@ def retrieval_model(model, folder):
 def locate(released, hub_id: str) -> Path:
     """The folder of a checkpoint: in the mirror, or downloaded."""
     if not released.mirror:
-        return download(hub_id, released.revisions.get(hub_id, released.revision))
+        return download(hub_id, released.revisions.get(hub_id))
     folder = Path(released.mirror, hub_id)
     if not folder.is_dir():
         raise DataError(f"{folder} is missing: the mirror of released.mirror lacks this model")
     return folder
 
 
-def resave(folder: Path, model_class, destination: Path):
-    """A baseline, which is an ordinary transformers model, as safetensors in float32."""
+def plain(folder: Path, model_class):
+    """A baseline, which is an ordinary transformers model, in float32."""
     try:
-        model = model_class.from_pretrained(folder, dtype=torch.float32)
+        return model_class.from_pretrained(folder, dtype=torch.float32)
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:160]
         raise DataError(f"{folder} cannot be loaded ({reason})") from None
-    model.save_pretrained(destination)

@@ -1,15 +1,13 @@
 """The three stages of the paper's recipe (Figure 1): priming, pre-training, fine-tuning."""
 
 import random
-import shutil
 import time
-from itertools import product
-from pathlib import Path
 
 import torch
 from torch.nn import functional as F
 from torch.utils.data import Subset
 
+from muxplm import lineage, recipes, trained
 from muxplm.data.collation import (
     COLLATORS,
     Blocks,
@@ -23,7 +21,7 @@ from muxplm.model_config import model_config
 from muxplm.models.build import check_vocabulary, load_config, load_model, new_model
 from muxplm.models.released.dialect import finetuning_changes
 from muxplm.tasks import TASKS
-from muxplm.training.trainer import discard, save, train
+from muxplm.training.trainer import discard, train
 
 SEED = 1  # of priming and pre-training; the paper trains each model once
 # Validation blocks whose loss is followed. Every N of the paper divides it; more of them would cost
@@ -32,7 +30,11 @@ FOLLOWED = 120
 
 
 def prime(settings, name: str):
-    """Token retrieval from fresh weights: the model learns to keep N inputs apart."""
+    """Token retrieval from fresh weights: the model learns to keep N inputs apart.
+
+    Variants that are primed alike share the weights, under the name of the first of them.
+    """
+    name = lineage.trained_as(settings, "prime", name)
     variant, tokenizer = settings.variants[name], read_tokenizer(settings)
     torch.manual_seed(SEED)
     model = new_model("retrieval", model_config(settings, variant, tokenizer))
@@ -44,9 +46,8 @@ def pretrain(settings, name: str):
     variant, tokenizer = settings.variants[name], read_tokenizer(settings)
     objective = variant.recipe.objective
     torch.manual_seed(SEED)
-    if before := settings.checkpoint_before("pretrain", name):
-        folder = Path(before).parent
-        model = load_model(objective, folder, retrieval_weight=variant.retrieval_rate)
+    if before := lineage.origin(settings, "pretrain", name):
+        model = load_model(objective, before.folder, retrieval_weight=variant.retrieval_rate)
     else:
         model = new_model(objective, model_config(settings, variant, tokenizer))
     if model.config.model_type == "bert":
@@ -57,9 +58,13 @@ def pretrain(settings, name: str):
 
 
 def _train_on_blocks(settings, name, stage, objective, model, collate):
+    recipe = {"prime": recipes.prime, "pretrain": recipes.pretrain}[stage](settings, name)
+    path = settings.paths.checkpoint(stage, name)
+    if trained.adopt(path, recipe):
+        print(f"{stage} {name}: {path} is current", flush=True)
+        return
     training = settings.training(stage, name)
-    recipe = settings.recipe(stage, name)
-    scratch = settings.paths.scratch_folder(stage, name, recipe)
+    scratch = settings.paths.scratch_folder(stage, name, recipes.digest(recipe))
     n = settings.variants[name].n
     validation = Blocks(read_blocks(settings, "validation"))
     followed = random.Random(SEED).sample(range(len(validation)), min(FOLLOWED, len(validation)))
@@ -80,54 +85,46 @@ def _train_on_blocks(settings, name, stage, objective, model, collate):
     seconds = time.perf_counter() - start
     scores = evaluate_blocks(model, objective, validation, collate, n, settings.precision)
     print(f"{stage} {name}: {scores}, {seconds:.0f} s", flush=True)
-    save(
-        model,
-        Path(settings.paths.checkpoint(stage, name)).parent,
-        {
-            "stage": stage,
-            "model": name,
-            "recipe": recipe,
-            "seconds": seconds,
-            "positions_per_step": training.rows * training.accumulation * settings.max_length,
-            "validation": scores,
-            "log": log,
-            "validation_log": validation_log,
-        },
-    )
+    record = {
+        "stage": stage,
+        "model": name,
+        "seconds": seconds,
+        "positions_per_step": training.rows * training.accumulation * settings.max_length,
+        "validation": scores,
+        "log": log,
+        "validation_log": validation_log,
+    }
+    trained.save(model, path, recipe, record)
     discard(scratch)
 
 
 def finetune(settings, name: str, tasks, seeds):
-    """Every task under every training seed. A killed job keeps the cells it had finished."""
-    recipe = settings.recipe("finetune", name, tasks, seeds)
-    scratch = Path(settings.paths.scratch_folder("finetune", name, recipe))
+    """Every task under every training seed. Cells that are there already are left as they are."""
     tokenizer = read_tokenizer(settings)
     for task_name in tasks:
-        data = read_task(task_name, settings)["train"]
+        wanted = {
+            seed: (settings.paths.finetuned(name, task_name, seed), recipe)
+            for seed in seeds
+            for recipe in [recipes.finetune(settings, name, task_name, seed)]
+        }
+        left = [seed for seed, cell in wanted.items() if not trained.adopt(*cell)]
+        print(f"finetune {name} {task_name}: {len(left)} of {len(seeds)} to train", flush=True)
+        if not left:
+            continue
+        data = read_task(task_name, "train", settings)
         rows = tokenize_task(TASKS[task_name], data, tokenizer, settings.task_length)
-        for seed in seeds:
-            done = _done(scratch, task_name, seed)
-            if not done.exists():
-                record = {"recipe": recipe, "task": task_name, "training_seed": seed}
-                _finetune_cell(settings, name, rows, tokenizer, record, done)
-    for task_name, seed in product(tasks, seeds):
-        folder = Path(settings.paths.finetuned(name, task_name, seed)).parent
-        shutil.copytree(_done(scratch, task_name, seed), folder, dirs_exist_ok=True)
-    discard(scratch)
+        for seed in left:
+            _finetune_cell(settings, name, task_name, seed, rows, tokenizer, *wanted[seed])
 
 
-def _done(scratch: Path, task_name: str, seed: int) -> Path:
-    return scratch / f"{task_name}-seed{seed}-done"
-
-
-def _finetune_cell(settings, name, rows, tokenizer, record, folder):
-    task, seed = TASKS[record["task"]], record["training_seed"]
+def _finetune_cell(settings, name, task_name, seed, rows, tokenizer, path, recipe):
+    task, title = TASKS[task_name], f"{name}-{task_name}-seed{seed}"
     variant, training = settings.variants[name], settings.training("finetune", name)
     torch.manual_seed(seed)
     changes = label_names(task)
     if variant.recipe.multiplexed:
         changes["retrieval_weight"] = variant.recipe.finetune_retrieval
-    before = Path(settings.checkpoint_before("finetune", name)).parent
+    before = lineage.origin(settings, "finetune", name, task_name, seed).folder
     if variant.recipe.multiplexed and (settings.released or variant.dialect == "released"):
         changes["padded_length"] = settings.task_length
         changes |= finetuning_changes(load_config(before))
@@ -135,7 +132,8 @@ def _finetune_cell(settings, name, rows, tokenizer, record, folder):
     check_vocabulary(model, tokenizer, before)
     if task.kind == "regression":
         start_from_mean(model, [row["labels"] for row in rows])
-    start, scratch = time.perf_counter(), folder.with_name(f"{task.name}-seed{seed}")
+    scratch = settings.paths.scratch_folder("finetune", title, recipes.digest(recipe))
+    start = time.perf_counter()
     log, _ = train(
         model,
         rows,
@@ -149,9 +147,8 @@ def _finetune_cell(settings, name, rows, tokenizer, record, folder):
         title=f"finetune {name} {task.name} seed {seed}",
     )
     seconds = time.perf_counter() - start
-    save(
-        model, folder, {"stage": "finetune", "model": name, "seconds": seconds, "log": log} | record
-    )
+    record = {"stage": "finetune", "model": name, "task": task_name, "training_seed": seed}
+    trained.save(model, path, recipe, {**record, "seconds": seconds, "log": log})
     discard(scratch)
 
 

@@ -1,7 +1,6 @@
 """One training run over transformers' Trainer: settings to arguments, resuming, logging, recording."""
 
 import json
-import platform
 import shutil
 import sys
 import time
@@ -13,9 +12,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
-from muxplm import files
 from muxplm.files import DataError
-from muxplm.numerics import code_digest
 from muxplm.precision import use_bf16
 
 transformers.logging.set_verbosity_error()
@@ -141,19 +138,6 @@ class LogLines(TrainerCallback):
                     f"{float(logs[key]):.3f}, {seconds:.0f} s",
                     flush=True,
                 )
-
-
-def save(model, folder, record: dict):
-    """The weights and run.json, which says how they came about, in one atomic step."""
-    record |= {
-        "code": code_digest(record["stage"]),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "machine": platform.processor() or platform.machine(),
-    }
-    with files.atomic_folder(folder) as draft:
-        model.save_pretrained(draft)
-        files.write_json(draft / "run.json", record)
 
 
 def discard(scratch):

@@ -32,7 +32,8 @@ def convert(source: str, destination: str, revision: str | None = None):
     folder = Path(source) if Path(source).is_dir() else download(source, revision)
     model = converted(folder)
     with atomic_folder(destination) as draft:
-        write(model, folder, draft)
+        model.save_pretrained(draft)
+        copy_tokenizer(folder, draft)
     print(f"{source} -> {destination}: {type(model).__name__}, N = {model.config.num_instances}")
 
 
@@ -51,9 +52,8 @@ def converted(folder: Path):
     return model
 
 
-def write(model, folder: Path, destination: Path):
-    """`model`, and the tokenizer's files if `folder` has them."""
-    model.save_pretrained(destination)
+def copy_tokenizer(folder: Path, destination: Path):
+    """The tokenizer's files, if `folder` has them."""
     for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "merges.txt"):
         if (folder / name).exists():
             shutil.copy(folder / name, destination)

@@ -6,6 +6,7 @@ from transformers import AutoConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from muxplm.files import DataError
+from muxplm.mistakes import nearest
 from muxplm.models.configuration import MuxConfig
 from muxplm.models.modeling import (
     MuxForMaskedLM,
@@ -14,7 +15,6 @@ from muxplm.models.modeling import (
     MuxForTokenClassification,
 )
 from muxplm.models.released.names import THEIRS
-from muxplm.words import nearest
 
 # What the name of their class, as `architectures` has it, contains.
 CLASSES = {

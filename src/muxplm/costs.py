@@ -1,0 +1,246 @@
+"""What jobs cost: seconds, floating-point operations, bytes, all from the settings' shapes alone.
+
+tests/test_plan.py holds the formulas against real models. Imports neither torch nor transformers.
+"""
+
+import csv
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from muxplm import experiments, recipes
+from muxplm.dryrun import Job
+from muxplm.experiments import Variant
+from muxplm.files import read_json
+from muxplm.settings import Settings
+from muxplm.stages import TRAININGS
+from muxplm.tasks import TASKS
+from muxplm.trained import recorded
+
+FLOAT = 4  # bytes of a weight; checkpoints are float32
+WITH_OPTIMIZER = 3  # a training's checkpoint holds the weights and both of Adam's moments
+BACKWARD = 3  # a training step costs as much as three forward passes
+STRATEGIES = 4  # of composition
+ASSUMED_ROWS = 10_000  # of a validation split that is not there yet; MNLI's is about as large
+
+
+@dataclass(frozen=True)
+class Cost:
+    seconds: float
+    measured: bool  # by an earlier run of the same job, not estimated
+    disk: int | None  # bytes that stay; None if unknown
+    scratch: int  # bytes while it runs
+
+
+def cost(job: Job, settings: Settings) -> Cost:
+    seconds = None
+    if job.why != "settings changed":  # otherwise the benchmark is of another training
+        seconds = measured_seconds(job.benchmark)
+    disk, scratch = disk_use(job, settings)
+    if seconds is not None:
+        return Cost(seconds, True, disk, scratch)
+    devices = max(1, settings.resources_of(job.stage).gpu or 0)
+    estimate = job_flops(job, settings) / (settings.plan.flops * devices)
+    return Cost(estimate + settings.plan.startup_seconds, False, disk, scratch)
+
+
+def measured_seconds(benchmark: str) -> float | None:
+    """The seconds that Snakemake noted when the job last ran."""
+    try:
+        with open(benchmark, newline="") as file:
+            (row,) = csv.DictReader(file, delimiter="\t")
+            return float(row["s"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def job_flops(job: Job, settings: Settings) -> float:
+    """Floating-point operations of one job; 0 for the stages that prepare data or write tables."""
+    if job.stage in ("prime", "pretrain"):
+        training, variant = settings.training(job.stage, job.model), settings.variants[job.model]
+        objective = "retrieval" if job.stage == "prime" else variant.recipe.objective
+        forward = row_flops(variant, settings, objective, settings.max_length, training.mask_rate)
+        return BACKWARD * forward * training.rows * training.accumulation * training.steps
+    if job.stage == "finetune":
+        cells = cells_to_train(job, settings)
+        return sum(finetuning_flops(job.model, task, settings) for task, _ in cells)
+    if job.stage in ("score", "published_scores", "compositions", "ensembles"):
+        tasks = settings.bundles.get(job.bundle, [job.bundle])  # ensembles: always a task
+        return sum(scoring_flops(job.stage, job.model, task, settings) for task in tasks)
+    if job.stage == "throughput":
+        wanted = settings.throughput
+        trials = 2 * wanted.trials * wanted.batches  # the whole batch, and the best micro-batch
+        passes = trials + 3 * len(wanted.micro_batches)  # the search for the latter
+        variants = experiments.TIMED[job.name].variants(settings.axes)
+        one = [row_flops(v, settings, "classification", wanted.length) / v.n for v in variants]
+        return sum(one) * wanted.batch * passes
+    return 0.0
+
+
+def cells_to_train(job: Job, settings: Settings) -> list[tuple[str, int]]:
+    """The (task, training seed) of a fine-tuning job that are not there yet: it adopts the others."""
+    tasks, seeds = settings.finetunings[job.bundle]
+    return [
+        (task, seed)
+        for task, seed in product(tasks, seeds)
+        if recorded(settings.paths.finetuned(job.model, task, seed))
+        != recipes.digest(recipes.finetune(settings, job.model, task, seed))
+    ]
+
+
+def trainings(job: Job, settings: Settings) -> int:
+    """How many models a job trains."""
+    if job.stage == "finetune":
+        return len(cells_to_train(job, settings))
+    return int(job.stage in TRAININGS)
+
+
+def finetuning_flops(model: str, task: str, settings: Settings) -> float:
+    """One training on one task."""
+    training = settings.training("finetune", model)
+    rows = training.rows * training.accumulation * training.steps[task]
+    return BACKWARD * rows * _task_flops(model, task, settings)
+
+
+def scoring_flops(stage: str, model: str, task: str, settings: Settings) -> float:
+    """All passes over a task's validation rows: how many depends on what is asked."""
+    n = settings.variants[model].n
+    # Nothing depends on the composition where each row goes alone.
+    compositions = len(settings.composition_seeds) if n > 1 else 1
+    passes = {"compositions": STRATEGIES, "ensembles": sum(range(1, n + 1))}.get(stage, 1)
+    seeds = 1 if stage == "published_scores" else len(settings.training_seeds)
+    rows = validation_rows(task, settings) / n * seeds
+    return rows * compositions * passes * _task_flops(model, task, settings)
+
+
+def _task_flops(model: str, task: str, settings: Settings) -> float:
+    kind = TASKS[task].kind
+    return row_flops(settings.variants[model], settings, kind, settings.task_length)
+
+
+def validation_rows(task: str, settings: Settings) -> int:
+    manifest = settings.paths.task_data(task, "validation")
+    if Path(manifest).exists():
+        return sum(read_json(manifest)["rows"].values())
+    if settings.data.source == "synthetic":
+        return settings.data.synthetic.validation_rows
+    return min(ASSUMED_ROWS, settings.data.max_validation_rows or ASSUMED_ROWS)
+
+
+def row_flops(
+    variant: Variant, settings: Settings, objective: str, length: int, mask_rate=0.0
+) -> float:
+    """One forward pass of one sequence through the encoder, which carries N instances.
+
+    Two operations for each weight and position, and the attention's two products with L positions.
+    `objective` is a key of `muxplm.models.build.CLASSES`; it decides at how many positions the
+    demultiplexer and the head run.
+    """
+    shape, n = settings.shapes[variant.size], variant.n
+    width, vocabulary = _embedding(variant, shape), settings.tokenizer.vocab_size
+    attention = 4 * shape.hidden * length
+    layers = shape.layers * (2 * layer_parameters(variant, shape) + attention)
+    prefix = n if variant.demultiplexer == "prefix" and variant.recipe.multiplexed else 0
+    flops = layers * (length + prefix)
+    read = {
+        "retrieval": length,
+        "mlm": n * length * mask_rate,
+        "rtd": n * length,
+        "tagging": n * length,
+    }.get(objective, n)
+    if variant.recipe.multiplexed:
+        flops += 2 * demultiplexer_parameters(variant, settings) * read
+        if variant.multiplexer == "contextual":
+            within = 2 * contextual_parameters(variant, settings) + 4 * width * length
+            flops += within * n * length
+    if objective in ("retrieval", "mlm"):
+        flops += 2 * (width * vocabulary + width * shape.hidden) * read
+    return flops
+
+
+def disk_use(job: Job, settings: Settings) -> tuple[int | None, int]:
+    """(bytes of its results, bytes in scratch while it runs)."""
+    if job.stage in ("released", "prime", "pretrain"):
+        variant = settings.variants[job.model]
+        objective = "retrieval" if job.stage == "prime" else variant.recipe.objective
+        size = FLOAT * parameters(variant, settings, objective)
+        return size, WITH_OPTIMIZER * size
+    if job.stage == "finetune":
+        variant, (tasks, seeds) = settings.variants[job.model], settings.finetunings[job.bundle]
+        kinds = [TASKS[task].kind for task in tasks]
+        sizes = [FLOAT * parameters(variant, settings, kind) for kind in kinds]
+        # Finished models wait in scratch for the rest of their bundle.
+        return sum(sizes) * len(seeds), sum(sizes) * len(seeds) + WITH_OPTIMIZER * max(sizes)
+    if job.stage == "blocks":
+        splits = ("train", "validation", "muxology")
+        binaries = [Path(settings.paths.blocks).with_name(f"{split}.bin") for split in splits]
+        known = all(file.exists() for file in binaries)
+        return (sum(file.stat().st_size for file in binaries) if known else None), 0
+    return 0, 0
+
+
+def longest_chain(costs: dict[Job, Cost]) -> float:
+    """Seconds of the most expensive sequence of jobs that must wait for one another."""
+    makers = {output: job for job in costs for output in job.outputs}
+    ends = {}
+
+    def end(job):
+        if job not in ends:
+            before = {makers[file] for file in job.inputs if file in makers}
+            ends[job] = costs[job].seconds + max(map(end, before), default=0.0)
+        return ends[job]
+
+    return max(map(end, costs), default=0.0)
+
+
+# --- Parameters, from the shapes alone ---------------------------------------------------------
+
+
+def parameters(variant: Variant, settings: Settings, objective: str) -> int:
+    """Weights of the model that `objective` trains; tests/test_plan.py counts the real ones."""
+    shape, hidden = settings.shapes[variant.size], settings.shapes[variant.size].hidden
+    width, vocabulary = _embedding(variant, shape), settings.tokenizer.vocab_size
+    total = vocabulary * width + shape.layers * layer_parameters(variant, shape)
+    positions = max(settings.max_length, settings.task_length)
+    if variant.recipe.encoder != "modernbert":  # whose positions are rotations
+        total += positions * width
+    if width != hidden:
+        total += width * hidden
+    if variant.recipe.multiplexed:
+        total += demultiplexer_parameters(variant, settings)
+        total += variant.n * (hidden if variant.demultiplexer == "rsa" else 0)
+        if variant.multiplexer == "contextual":
+            total += contextual_parameters(variant, settings) + positions * width
+    if objective in ("retrieval", "mlm"):
+        total += hidden * width + vocabulary
+    elif objective == "rtd" or not (variant.recipe.multiplexed or objective == "tagging"):
+        total += hidden * hidden  # a pooling or discriminating layer before the last
+    return total
+
+
+def layer_parameters(variant: Variant, shape) -> int:
+    # ModernBERT's feed-forward layer is gated: its first matrix is twice as wide.
+    matrices = 3 if variant.recipe.encoder == "modernbert" else 2
+    return _layer(shape.hidden, shape.intermediate, matrices)
+
+
+def demultiplexer_parameters(variant: Variant, settings: Settings) -> int:
+    hidden = settings.shapes[variant.size].hidden
+    layers = settings.model_of(variant.name).demultiplexer_layers
+    return (layers + 1) * hidden * hidden  # the MLP, whose first layer has the key's half too
+
+
+def contextual_parameters(variant: Variant, settings: Settings) -> int:
+    shape = settings.shapes[variant.size]
+    return 2 * _layer(_embedding(variant, shape), shape.intermediate, 2)
+
+
+def _layer(width: int, intermediate: int, matrices: int) -> int:
+    """The matrices and their biases; norms are too small to count."""
+    return 4 * width * (width + 1) + matrices * width * intermediate + intermediate + width
+
+
+def _embedding(variant: Variant, shape) -> int:
+    return (
+        (shape.embedding or shape.hidden) if variant.recipe.encoder == "electra" else shape.hidden
+    )

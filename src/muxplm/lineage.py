@@ -1,0 +1,96 @@
+"""What each result is made from: the weights a training starts from, the files a table reads."""
+
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from muxplm import recipes
+from muxplm.experiments import Target
+from muxplm.settings import Settings
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Weights that a training starts from: where they lie, and the digest of their recipe."""
+
+    path: str
+    recipe: str
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.path).parent
+
+
+def origin(settings: Settings, stage: str, model: str, task="", seed=0) -> Origin | None:
+    """What `stage` of a variant starts from; None where it starts from fresh weights.
+
+    Fine-tuning starts from the variant's own training, from a checkpoint of the authors', or from the
+    fine-tuned cell of another variant (`Variant.parent`) of the same task and seed.
+    """
+    before = recipes.before(settings, stage, model, task, seed)
+    if before is None:
+        return None
+    earlier, name = before.stage, before.model
+    if earlier == "finetune":
+        path = settings.paths.finetuned(name, task, seed)
+    else:
+        path = checkpoint(settings, earlier, name)
+    return Origin(path, recipes.digest(before.recipe))
+
+
+def checkpoint(settings: Settings, stage: str, model: str) -> str:
+    """Where the weights of a variant after priming or pre-training lie.
+
+    Variants whose primings are the same to the last setting share one: T-MUX and the prefix ablation,
+    or several retrieval rates.
+    """
+    return settings.paths.checkpoint(stage, trained_as(settings, stage, model))
+
+
+def trained_as(settings: Settings, stage: str, model: str) -> str:
+    """The variant under whose name a training of `model` runs: the grid's first that is the same."""
+    if stage != "prime":
+        return model
+    wanted = recipes.prime(settings, model)
+    names = (n for n, v in settings.variants.items() if "prime" in v.stages)
+    return next(name for name in names if recipes.prime(settings, name) == wanted)
+
+
+def inputs(target: Target, settings) -> list[str]:
+    """The files that a target reads, under one config."""
+    found = [path for need in target.needs for path in _NEEDS[need](target, settings)]
+    return found + ([settings.paths.throughput(target.timed)] if target.timed else [])
+
+
+def _cells(kind: str):
+    """The files of one kind, a method of Paths, of each variant and task of a target."""
+
+    def files(target, settings):
+        cells = product(target.variants(settings.axes), target.selected_tasks(settings.axes))
+        return [getattr(settings.paths, kind)(variant.name, task) for variant, task in cells]
+
+    return files
+
+
+def _muxologies(target, settings):
+    return [settings.paths.muxology(variant.name) for variant in target.variants(settings.axes)]
+
+
+def _trainings(target, settings):
+    """Of every variant that any target needs, ablations and extensions too."""
+    found = [
+        checkpoint(settings, stage, name)
+        for name, variant in settings.variants.items()
+        for stage in variant.stages
+    ]
+    return list(dict.fromkeys(found))
+
+
+_NEEDS = {
+    "scores": _cells("scores"),
+    "published": _cells("published_scores"),
+    "ensembles": _cells("ensembles"),
+    "compositions": _cells("compositions"),
+    "muxologies": _muxologies,
+    "trainings": _trainings,
+}

@@ -1,0 +1,390 @@
+"""Which setting changes which result, setting by setting; what each training starts from."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from muxplm import config as configuration
+from muxplm import experiments, hub, lineage, recipes, stages
+from muxplm.released_checkpoints import released_id
+from muxplm.settings import Settings, merge
+from muxplm.stages import TRAININGS
+
+ROOT = Path(__file__).parent.parent
+MODEL, PLAIN, TMUX = "mux-bert-base-n2", "bert-base", "tmux-base-n2"
+DATA = {"task_data"}
+TEXT = {"tokenizer", "blocks"}
+SCORES = {"score", "ensembles", "compositions"}
+REPORT = {"tables"}
+AFTER = {"finetune", *SCORES}
+AFTER_PRETRAINING = {"pretrain", "muxology", *AFTER}
+MODELS = {"prime", *AFTER_PRETRAINING}
+ALL = DATA | TEXT | MODELS | {"throughput"}
+
+
+@pytest.fixture(autouse=True)
+def _in_root(monkeypatch):
+    monkeypatch.chdir(ROOT)  # the default config is found from there
+
+
+def merged(*changes: dict) -> dict:
+    raw = yaml.safe_load((ROOT / configuration.DEFAULT).read_text())
+    for change in changes:
+        raw = merge(raw, change)
+    return raw
+
+
+def settings_with(*changes: dict) -> Settings:
+    return configuration.validate(merged(*changes))
+
+
+def digests(settings: Settings) -> dict:
+    """The recipe of each kind of result, by (stage, cell): one model of each kind, two tasks."""
+    found = {}
+    for task in ("sst2", "rte"):
+        for split in hub.SPLITS:
+            found["task_data", task, split] = recipes.task_data(settings, task, split)
+    found["tokenizer",] = recipes.tokenizer(settings)
+    found["blocks",] = recipes.blocks(settings)
+    for model in (MODEL, PLAIN, TMUX):
+        variant = settings.variants[model]
+        for stage in variant.stages:
+            found[stage, model] = getattr(recipes, stage)(settings, model)
+        for task in ("sst2", "rte"):
+            found["finetune", model, task] = recipes.finetune(settings, model, task, 1)
+            for stage in SCORES:
+                found[stage, model, task] = getattr(recipes, stage)(settings, model, task)
+        if variant.recipe.objective:
+            found["muxology", model] = recipes.muxology(settings, model)
+    found["throughput", "base"] = recipes.throughput(settings, "base")
+    found["tables", "table1"] = recipes.report(settings, "tables", "table1")
+    return {cell: recipes.digest(recipe) for cell, recipe in found.items()}
+
+
+def changed(change: dict, base: dict | None = None) -> set:
+    before, after = digests(settings_with(base or {})), digests(settings_with(base or {}, change))
+    return {cell for cell in before if before[cell] != after[cell]}
+
+
+def stages_of(cells) -> set:
+    return {cell[0] for cell in cells}
+
+
+# --- Every setting -----------------------------------------------------------------------------
+
+# A change of each setting, and the kinds of results that it repeats.
+TRAINED = {"learning_rate": 7.0e-4, "warmup": 0.3, "weight_decay": 0.1, "adam_epsilon": 1.0e-5}
+TRAINED |= {"rows": 7, "accumulation": 2}
+SETTINGS = {
+    # Where things lie, and how the work is scheduled.
+    "results": ("elsewhere", set()),
+    "scratch": ("elsewhere", set()),
+    "data_folder": ("elsewhere", set()),  # of the synthetic source, which reads none
+    "bundle": ("task", set()),
+    "resources.pretrain.threads": (7, set()),
+    "resources.pretrain.mem_mb": (7, set()),
+    "resources.pretrain.runtime": (7, set()),
+    "resources.pretrain.gpu": (3, set()),
+    "resources.pretrain.processes": (3, set()),
+    "plan.flops": (1.0, set()),
+    "plan.startup_seconds": (1.0, set()),
+    "plan.jobs_at_once": (7, set()),
+    "prime.save_every": (7, set()),
+    "pretrain.save_every": (7, set()),
+    "finetune.save_every": (7, set()),
+    "prime.mask_rate": (0.5, REPORT),  # priming masks nothing; a table prints it
+    "data.revisions": ({"a/b": "0" * 40}, set()),  # of the Hub
+    "tokenizer.revision": ("0" * 40, set()),
+    "released.revisions": ({"a/b": "0" * 40}, None),  # another workflow: below
+    "released.mirror": ("elsewhere", None),
+    # Which cells there are: captions and speed-ups are of the whole grid.
+    "families": (["bert", "tmux", "mux-bert"], REPORT | {"throughput"}),
+    "sizes": (["base"], REPORT),
+    "instances": ([1, 2], REPORT | {"throughput"}),
+    "tasks": (["sst2", "rte", "qqp"], REPORT),
+    "ablations": ([{"multiplexer": "sign"}], set()),
+    "dialects": (["released"], set()),
+    "overrides": ({"mux-bert-base-n5": {"prime": {"steps": 7}}}, REPORT),
+    # Evaluation.
+    "training_seeds": ([1, 2, 3], SCORES | REPORT),
+    "composition_seeds": ([1, 2], SCORES | REPORT),
+    "throughput.batch": (7, {"throughput"}),
+    "throughput.length": (7, {"throughput"}),
+    "throughput.batches": (7, {"throughput"}),
+    "throughput.trials": (7, {"throughput"}),
+    "throughput.micro_batches": ([7], {"throughput"}),
+    "data.max_validation_rows": (7, DATA | SCORES | {"throughput"}),
+    "data.synthetic.validation_rows": (7, DATA | SCORES | {"throughput"}),
+    # Outcomes.
+    "precision": ("bf16", MODELS | {"throughput"}),
+    "max_length": (31, (ALL | REPORT) - DATA - {"tokenizer"}),
+    "data.source": ("hub", ALL | REPORT),
+    "data.max_train_rows": (7, DATA | AFTER),
+    "data.max_documents": (7, ALL - DATA),
+    "data.validation_fraction": (0.5, ALL - DATA),
+    "data.synthetic.seed": (7, ALL),
+    "data.synthetic.documents": (7, ALL - DATA),
+    "data.synthetic.train_rows.sst2": (7, DATA | AFTER),
+    "tokenizer.pretrained": (".", ALL - DATA),
+    "tokenizer.vocab_size": (1001, ALL - DATA),
+    "tokenizer.unused": (17, ALL - DATA),
+    "model.dropout": (0.3, MODELS | REPORT | {"throughput"}),
+    "model.initializer_range": (0.3, MODELS | REPORT | {"throughput"}),
+    "model.demultiplexer_layers": (3, MODELS | REPORT | {"throughput"}),
+    "shapes.base.layers": (3, MODELS | REPORT | {"throughput"}),
+    "shapes.base.hidden": (64, MODELS | REPORT | {"throughput"}),
+    "shapes.base.heads": (2, MODELS | REPORT | {"throughput"}),
+    "shapes.base.intermediate": (64, MODELS | REPORT | {"throughput"}),
+    "shapes.base.embedding": (64, REPORT | {"throughput"}),  # ELECTRA's alone, which is timed too
+    "finetune.max_length": (31, AFTER | REPORT),  # beyond max_length: more positions, so all
+    "prime.steps": (7, MODELS | REPORT),
+    "prime.steps_per_instance": (7, MODELS | REPORT),
+    "pretrain.steps": (7, AFTER_PRETRAINING | REPORT),
+    "pretrain.steps_per_instance": (7, AFTER_PRETRAINING | REPORT),
+    "pretrain.mask_rate": (0.5, AFTER_PRETRAINING | REPORT),
+    "finetune.steps.sst2": (7, AFTER | REPORT),
+    **{f"prime.{key}": (value, MODELS | REPORT) for key, value in TRAINED.items()},
+    **{f"pretrain.{key}": (v, AFTER_PRETRAINING | REPORT) for key, v in TRAINED.items()},
+    **{f"finetune.{key}": (value, AFTER | REPORT) for key, value in TRAINED.items()},
+}
+
+
+def leaves(node: dict, definitions: dict) -> list[str]:
+    """The dotted keys of the settings' schema; a mapping by name counts as one of its entries."""
+    found = []
+    for key, value in node["properties"].items():
+        kinds = [value, *value.get("anyOf", ())]
+        named = [k["$ref"].split("/")[-1] for k in kinds if "$ref" in k]
+        entries = [k["additionalProperties"] for k in kinds if k.get("additionalProperties")]
+        inside = [definitions[name] for name in named]
+        inside += [definitions[e["$ref"].split("/")[-1]] for e in entries if "$ref" in e]
+        found += [f"{key}.{leaf}" for i in inside for leaf in leaves(i, definitions)] or [key]
+    return found
+
+
+def test_every_setting_is_classified():
+    schema = configuration.schema()
+    names = {"shapes.base": "shapes", "resources.pretrain": "resources"}
+    listed = set()
+    for key in SETTINGS:
+        for name, short in names.items():
+            key = key.replace(f"{name}.", f"{short}.")
+        for name in ("finetune.steps", "data.synthetic.train_rows"):
+            key = name if key.startswith(f"{name}.") else key
+        listed.add(key)
+    assert listed == set(leaves(schema, schema["$defs"]))
+
+
+@pytest.mark.parametrize("key", [key for key, (_, kinds) in SETTINGS.items() if kinds is not None])
+def test_a_setting_repeats_what_it_can_change_and_nothing_else(key):
+    value, kinds = SETTINGS[key]
+    change = value
+    for part in reversed(key.split(".")):
+        change = {part: change}
+    if key == "data.source":
+        change["data"]["revisions"] = {repo.name: "0" * 40 for repo in hub.TASKS.values()}
+    assert stages_of(changed(change)) == kinds
+
+
+# --- Which cells -------------------------------------------------------------------------------
+
+
+def test_an_unused_source_decides_nothing():
+    """In a run on the Hub's data the size of the synthetic language is no business of any cell."""
+    base = {"data": {"source": "hub"}}
+    assert changed({"data": {"synthetic": {"documents": 7, "seed": 7}}}, base) == set()
+
+
+@pytest.mark.parametrize("stage", TRAININGS)
+def test_an_override_concerns_its_variant_from_its_stage_on(stage):
+    found = changed({"overrides": {MODEL: {stage: {"rows": 7}}}})
+    later = {*TRAININGS[TRAININGS.index(stage) :], *SCORES}
+    later |= {"muxology"} if stage != "finetune" else set()
+    assert {cell[:2] for cell in found} == {(s, MODEL) for s in later} | {("tables", "table1")}
+
+
+def test_an_override_that_says_the_default_changes_no_training():
+    rows = merged()["finetune"]["rows"]
+    assert changed({"overrides": {PLAIN: {"finetune": {"rows": rows}}}}) <= {("tables", "table1")}
+
+
+def test_one_tasks_rows_or_steps_concern_that_task_alone():
+    for change in (
+        {"finetune": {"steps": {"rte": 7}}},
+        {"data": {"synthetic": {"train_rows": {"rte": 7}}}},
+    ):
+        cells = {cell for cell in changed(change) if cell[0] in ("task_data", *AFTER)}
+        assert cells and all("rte" in cell for cell in cells)
+
+
+def test_validation_rows_leave_the_training_split_alone():
+    found = changed({"data": {"synthetic": {"validation_rows": 7}}})
+    assert ("task_data", "sst2", "train") not in found
+
+
+def test_a_cells_recipe_does_not_depend_on_what_shares_its_job():
+    one = settings_with()
+    other = settings_with({"bundle": "cell", "training_seeds": [5, 1], "tasks": ["rte"]})
+    assert recipes.finetune(one, MODEL, "rte", 1) == recipes.finetune(other, MODEL, "rte", 1)
+    assert recipes.finetune(one, MODEL, "rte", 1) != recipes.finetune(one, MODEL, "rte", 2)
+
+
+def test_a_shape_concerns_its_size_alone():
+    assert {c for c in changed({"shapes": {"large": {"layers": 4}}})} == set()
+
+
+@pytest.mark.parametrize("stage", [s for s, stage in stages.STAGES.items() if stage.numerics])
+def test_a_raised_integer_repeats_its_stage_and_later_ones(stage, monkeypatch):
+    before = digests(settings_with())
+    old = stages.STAGES[stage]
+    new = stages.Stage(old.code, old.numerics + 1, old.computes)
+    monkeypatch.setitem(stages.STAGES, stage, new)
+    after = digests(settings_with())
+    later = {
+        "task_data": DATA | AFTER | {"throughput"},
+        "tokenizer": ALL - DATA,
+        "blocks": {"blocks"} | MODELS,
+        "prime": MODELS,
+        "pretrain": AFTER_PRETRAINING,
+        "finetune": AFTER,
+        "released": set(),
+        "published_scores": set(),
+    }.get(stage, {stage})
+    assert stages_of(cell for cell in before if before[cell] != after[cell]) == later
+
+
+def test_code_of_reports_repeats_them(monkeypatch):
+    monkeypatch.setattr(recipes, "code_digest", lambda stage: "other")
+    before = settings_with()
+    assert recipes.report(before, "tables", "table1")["code"] == "other"
+
+
+# --- Data that changes under one name ----------------------------------------------------------
+
+
+def local(folder: Path, listed: bool):
+    """A folder in the Hub's layout, of files with any content."""
+    names = [f"glue/sst2/{split}.parquet" for split in hub.SPLITS] + ["corpus/a.parquet"]
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    if listed:
+        (folder / "SHA256SUMS").write_text("".join(f"0{i}  {n}\n" for i, n in enumerate(names)))
+    return settings_with({"data": {"source": "local"}, "data_folder": str(folder)})
+
+
+def of_folder(settings) -> dict:
+    recipes._files.cache_clear()
+    task = {split: recipes.task_data(settings, "sst2", split) for split in hub.SPLITS}
+    return {**task, "blocks": recipes.blocks(settings)}
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_other_files_are_other_data(tmp_path, listed):
+    settings = local(tmp_path / "a", listed)
+    before = of_folder(settings)
+    assert of_folder(settings) == before
+    (tmp_path / "a/glue/sst2/train.parquet").write_text("other rows")
+    after = of_folder(settings)
+    assert {key for key in before if before[key] != after[key]} == {"train"}
+
+
+def test_the_same_files_elsewhere_are_the_same_data(tmp_path):
+    """By their checksums; files without are told apart by their times."""
+    assert of_folder(local(tmp_path / "a", True)) == of_folder(local(tmp_path / "b", True))
+
+
+# --- What a training starts from ---------------------------------------------------------------
+
+
+def test_variants_that_are_primed_alike_share_one_priming():
+    settings = settings_with()
+    shared = {
+        "mux-bert-base-n2-prefix": "tmux-base-n2",
+        "mux-bert-large-n2-retrieval0.5": "mux-bert-large-n2",
+        MODEL: MODEL,
+    }
+    for model, name in shared.items():
+        assert lineage.trained_as(settings, "prime", model) == name
+        path = settings.paths.checkpoint("prime", name)
+        assert lineage.origin(settings, "pretrain", model).path == path
+    primed = [name for name, variant in settings.variants.items() if "prime" in variant.stages]
+    assert len({lineage.trained_as(settings, "prime", name) for name in primed}) == 24
+    assert len(primed) == 36
+
+
+def test_an_override_of_one_twin_parts_them():
+    settings = settings_with({"overrides": {"tmux-base-n2": {"prime": {"steps": 7}}}})
+    assert lineage.trained_as(settings, "prime", "mux-bert-base-n2-prefix") != "tmux-base-n2"
+
+
+def test_what_each_training_starts_from():
+    settings = settings_with()
+    assert lineage.origin(settings, "prime", MODEL) is None
+    assert lineage.origin(settings, "pretrain", PLAIN) is None
+    found = lineage.origin(settings, "finetune", MODEL, "sst2", 1)
+    assert found.path == settings.paths.checkpoint("pretrain", MODEL)
+    assert found.recipe == recipes.digest(recipes.pretrain(settings, MODEL))
+    tmux = lineage.origin(settings, "finetune", TMUX, "sst2", 1)
+    assert tmux.path == settings.paths.checkpoint("prime", TMUX)
+
+
+def test_a_variant_may_start_from_another_ones_fine_tuned_cell(monkeypatch):
+    """As pruning does: the parent's cell of the same task and seed, whose recipe is in the child's."""
+    settings = settings_with()
+    parent = settings.variants[MODEL]
+
+    class Child(experiments.Variant):
+        name = "child"
+
+        @property
+        def parent(self):
+            return parent
+
+    settings.variants["child"] = Child("mux-bert", n=2)
+    found = lineage.origin(settings, "finetune", "child", "sst2", 2)
+    assert found.path == settings.paths.finetuned(MODEL, "sst2", 2)
+    assert found.recipe == recipes.digest(recipes.finetune(settings, MODEL, "sst2", 2))
+    assert recipes.finetune(settings, "child", "sst2", 2)["before"] == found.recipe
+    assert recipes.finetune(settings, "child", "sst2", 1)["before"] != found.recipe
+
+
+def test_released_checkpoints_take_the_place_of_training(tmp_path):
+    pinned = {"released": {"revisions": {}}}
+    settings = settings_with(pinned)
+    hub_id = released_id(settings.variants[MODEL])
+    found = lineage.origin(settings, "finetune", MODEL, "sst2", 1)
+    assert found.path == settings.paths.checkpoint("pretrain", MODEL)
+    other = settings_with({"released": {"revisions": {hub_id: "1" * 40}}})
+    assert recipes.released(other, MODEL) != recipes.released(settings, MODEL)
+    assert recipes.published(other, MODEL, "sst2") == recipes.published(settings, MODEL, "sst2")
+    folder = tmp_path / hub_id
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    mirrored = settings_with({"released": {"mirror": str(tmp_path)}})
+    before = recipes.released(mirrored, MODEL)
+    (folder / "config.json").write_text("{} ")
+    recipes._files.cache_clear()
+    assert recipes.released(mirrored, MODEL) != before
+
+
+def test_published_scores_know_how_they_were_computed():
+    base = {"released": {"mirror": "nowhere"}}
+    before = recipes.published_scores(settings_with(base), MODEL, "sst2")
+    for change in ({"precision": "bf16"}, {"finetune": {"max_length": 16}}):
+        assert recipes.published_scores(settings_with(base, change), MODEL, "sst2") != before
+
+
+# --- What a job is told ------------------------------------------------------------------------
+
+
+def test_a_bundles_recipe_is_of_its_cells():
+    settings = settings_with()
+    two = recipes.of_job(settings, "finetune", model=MODEL, task=["sst2"], seed=[1, 2])
+    assert two != recipes.of_job(settings, "finetune", model=MODEL, task=["sst2"], seed=[1])
+    other = copy.deepcopy(merged())
+    other["finetune"]["steps"]["rte"] = 7
+    again = configuration.validate(other)
+    assert two == recipes.of_job(again, "finetune", model=MODEL, task=["sst2"], seed=[1, 2])
