@@ -7,17 +7,19 @@ import re
 import struct
 import subprocess
 import sys
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
 from random import Random
+from statistics import mean, pstdev, stdev
 
 import numpy as np
 import pandas as pd
 import pytest
 from fabricated import ROOT, over, settings_for, write
+from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from muxplm import experiments, tasks
+from muxplm import experiments, lineage, tasks
 from muxplm.experiments import SIZES
 from muxplm.files import DataError
 from muxplm.reporting import captions, figures, style
@@ -25,7 +27,9 @@ from muxplm.reporting.cells import Sources
 from muxplm.reporting.pareto import standing
 
 FIGURES = list(experiments.FIGURES)
+WORLDS = ["full", "crowd", "base_only"]  # fixtures
 LAYERS = {"small": 4, "base": 12, "large": 24}
+FEW_LAYERS = {"small": 1, "base": 2, "large": 3}
 FULL = {"sizes": list(SIZES), "composition_seeds": [1, 2]}
 
 
@@ -36,28 +40,33 @@ def read(path):
 # --- Results with the shapes that real ones have ------------------------------------------------
 
 
-def fabricate(settings):
-    """Scores fall with N and rise with size; throughput is near N times; losses decay."""
+def graded(variant) -> float:
+    """A score in 0..1 without noise, as a paper would like to have it."""
+    return 0.8 + 0.03 * SIZES.index(variant.size) - 0.06 * math.log(variant.n)
+
+
+def crowded(variant) -> float:
+    """Whatever is multiplexed stays near the majority class."""
+    return graded(variant) if variant.n == 1 else 0.5
+
+
+def fabricate(settings, level=graded, depths=LAYERS):
+    """Scores of `level`, a little noise; throughput is near N times; losses decay."""
     random = Random(0)
     for variant in settings.variants.values():
-        write_scores(settings, variant, random)
-        write_muxology(settings, variant, random)
+        write_scores(settings, variant, random, level)
+        write_muxology(settings, variant, random, depths)
         for stage in variant.stages:
             write_training(settings, variant, stage, random)
     for timed, target in experiments.TIMED.items():
         write_throughput(settings, timed, target.variants(settings.axes), random)
 
 
-def level(variant) -> float:
-    """A score in 0..1 without noise."""
-    return 0.8 + 0.03 * SIZES.index(variant.size) - 0.06 * math.log(variant.n)
-
-
 def seeds_of(settings):
     return product(settings.training_seeds, settings.composition_seeds)
 
 
-def write_scores(settings, variant, random):
+def write_scores(settings, variant, random, level):
     for task in settings.tasks:
         metric = tasks.TASKS[task].metric
         runs = [
@@ -94,8 +103,8 @@ def write_throughput(settings, timed, variants, random):
     write(settings.paths.throughput(timed), {"reference": "bert-base", "models": models})
 
 
-def write_muxology(settings, variant, random):
-    count = LAYERS[variant.size]
+def write_muxology(settings, variant, random, depths):
+    count = depths[variant.size]
     activations = [0.4 + 0.1 * i / count + random.gauss(0, 0.01) for i in range(count)]
     if variant.n > 1:
         activations[-1] += 0.15 + 0.3 * math.log(variant.n)
@@ -138,12 +147,12 @@ def write_training(settings, variant, stage, random):
 
 
 def run_file(settings, stage, model) -> Path:
-    return Path(settings.paths.checkpoint(stage, model)).with_name("run.json")
+    return Path(lineage.checkpoint(settings, stage, model)).with_name("run.json")
 
 
-def drawn(tmp_path_factory, name, **changes):
+def drawn(tmp_path_factory, name, changes, **world):
     settings = settings_for(tmp_path_factory.mktemp(name), **changes)
-    fabricate(settings)
+    fabricate(settings, **world)
     for figure in FIGURES:
         figures.draw(figure, settings)
     return settings
@@ -152,21 +161,33 @@ def drawn(tmp_path_factory, name, **changes):
 @pytest.fixture(scope="module")
 def full(tmp_path_factory):
     """Every size, N and family of the paper: 40 variants."""
-    settings = drawn(tmp_path_factory, "full", **FULL)
+    settings = drawn(tmp_path_factory, "full", FULL)
     assert len(settings.variants) == 40
     return settings
 
 
 @pytest.fixture(scope="module")
+def crowd(tmp_path_factory):
+    """The same where nothing is learnt, in few layers and a single training."""
+    world = {"level": crowded, "depths": FEW_LAYERS}
+    return drawn(tmp_path_factory, "crowd", FULL | {"training_seeds": [1]}, **world)
+
+
+@pytest.fixture(scope="module")
 def base_only(tmp_path_factory):
-    return drawn(
-        tmp_path_factory,
-        "base",
-        sizes=["base"],
-        families=["bert", "mux-bert"],
-        instances=[1, 2],
-        tasks=["qqp", "ner"],
-    )
+    changes = {"families": ["bert", "mux-bert"], "instances": [1, 2], "tasks": ["qqp", "ner"]}
+    return drawn(tmp_path_factory, "base", {"sizes": ["base"], **changes})
+
+
+@pytest.fixture(scope="module", params=list(product(WORLDS, FIGURES)), ids="-".join)
+def picture(request):
+    """(name, figure): each in each world, as it is before it is written."""
+    which, name = request.param
+    settings = request.getfixturevalue(which)
+    with style.styled():
+        figure, _ = figures.DRAWERS[name](Sources(name, experiments.FIGURES[name], settings))
+        figure.draw_without_rendering()
+        yield name, figure
 
 
 def table(settings, name) -> pd.DataFrame:
@@ -215,11 +236,14 @@ def test_pareto_data(full, name, names):
         for task in names:
             for run in read(full.paths.scores(variant.name, task))["scores"]:
                 values.append(100 * run["metrics"][tasks.TASKS[task].metric])
-        rates = sorted(speeds[variant.name]["instances_per_second"])
-        points.append((rates[2], sum(values) / len(values)))
         row = found.loc[variant.name]
-        assert (row["throughput"], row["score"]) == pytest.approx(points[-1], rel=1e-5)
-        assert (row["low"], row["high"]) == pytest.approx((rates[0], rates[-1]), rel=1e-5)
+        rates = sorted(speeds[variant.name]["instances_per_second"])
+        rounds = sorted(speeds[variant.name]["speedup"]["rounds"])
+        for x, (low, _, middle, _, high) in (("throughput", rates), ("speedup", rounds)):
+            bounds = [row[x], row[f"{x}_low"], row[f"{x}_high"]]
+            assert bounds == pytest.approx([middle, low, high], rel=1e-5)
+        points.append((rounds[2], sum(values) / len(values)))
+        assert row["score"] == pytest.approx(points[-1][1], rel=1e-5)
         assert (row["size"], row["N"]) == (variant.size, variant.n)
     free, lacking = brute_force(points)
     of_model = [variant.name for variant in wanted]
@@ -234,9 +258,29 @@ def test_the_papers_points_beside_ours(full):
         *("mux-bert-small-n2", "mux-bert-base-n2", "mux-bert-large-n2"),
         *("mux-bert-base-n5", "mux-bert-base-n10"),
     }
-    assert tuple(rows.loc["mux-bert-base-n2", ["speedup", "score"]]) == (2.0, 95.2)
+    assert tuple(rows.loc["mux-bert-base-n2", ["speedup", "score", "bar"]]) == (2.0, 95.2, 0.1)
     free, _ = brute_force(list(zip(rows["speedup"], rows["score"], strict=True)))
     assert rows["on_frontier"].tolist() == free
+
+
+@pytest.mark.parametrize("which", ["full", "crowd"])
+def test_an_error_bar_is_the_spread_of_the_number_that_is_drawn(which, request):
+    """Over training seeds, of the average over tasks; of a single training, over composition."""
+    settings = request.getfixturevalue(which)
+    found = table(settings, "pareto_glue").query("source == 'measured'").set_index("model")
+    for model in ("bert-small", "mux-bert-base-n10"):
+        runs = {
+            (run["training_seed"], run["composition_seed"], task): 100 * run["metrics"][metric]
+            for task in tasks.GLUE_AVERAGED
+            for metric in [tasks.TASKS[task].metric]
+            for run in read(settings.paths.scores(model, task))["scores"]
+        }
+        averages = [
+            [mean(runs[t, c, task] for task in tasks.GLUE_AVERAGED) for c in (1, 2)]
+            for t in settings.training_seeds
+        ]
+        wanted = stdev(map(mean, averages)) if len(averages) > 1 else pstdev(averages[0])
+        assert found.loc[model, "bar"] == pytest.approx(wanted, rel=1e-4)
 
 
 @pytest.mark.parametrize("quantity", ["activations", "entropy"])
@@ -262,11 +306,11 @@ def test_training_curves_are_the_logs(full):
             assert rows["loss"].tolist() == pytest.approx([e["loss"] for e in log], rel=1e-5)
             positions = [entry["step"] * run["positions_per_step"] for entry in log]
             assert rows["positions"].tolist() == positions
-    ablations = {v.name for v in full.variants.values() if v.retrieval_rate}
-    ablations |= {v.name for v in full.variants.values() if "prefix" in v.name}
-    ablations |= {v.name for v in full.variants.values() if "contextual" in v.name}
-    assert set(found[found["ablation"]].index.get_level_values("model")) == ablations
-    assert len(ablations) == 3 * 3 + 2 * 3  # rates, and two strategies, at three N
+    for model, rows in found.fillna({"ablation": ""}).groupby("model"):
+        (ablation,), (rate,) = set(rows["ablation"]), set(rows["retrieval_rate"])
+        assert ablation == next((x for x in ("prefix", "contextual") if x in model), "")
+        assert rate == full.variants[model].retrieval_rate
+    assert {0, 0.1, 0.2, 0.5} == set(found["retrieval_rate"])
 
 
 def test_ensemble_data(full):
@@ -293,7 +337,7 @@ def pictures(settings, name):
 
 
 @pytest.mark.parametrize("name", FIGURES)
-@pytest.mark.parametrize("which", ["full", "base_only"])
+@pytest.mark.parametrize("which", WORLDS)
 def test_both_files_have_the_width_of_a_page_or_of_a_column(which, name, request):
     pdf, png = pictures(request.getfixturevalue(which), name)
     width, height = struct.unpack(">II", png[16:24])
@@ -314,23 +358,138 @@ def test_every_n_is_drawn_in_its_colour(full, name):
         assert int(style.looks([n])[n]["color"][1:], 16) in seen, n
 
 
-@pytest.mark.parametrize("name", FIGURES)
-@pytest.mark.parametrize("which", ["full", "base_only"])
-def test_no_text_sticks_out_of_the_picture(which, name, request):
-    settings = request.getfixturevalue(which)
+def shown(figure):
+    """The panels that show anything."""
+    return [axes for axes in figure.axes if axes.axison]
+
+
+def legend_of(figure):
+    """It stands below the panels or in a cell that has none."""
+    hidden = [axes.get_legend() for axes in figure.axes if not axes.axison]
+    (legend,) = [*figure.legends, *filter(None, hidden)]
+    return legend
+
+
+def texts_of(figure):
+    """Every text that is drawn."""
+    legend = legend_of(figure)
+    found = [*legend.get_texts(), legend.get_title()]
+    for axes in shown(figure):
+        found += [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts]
+        for axis, bounds in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+            ticks = axis.get_major_ticks()
+            found += [tick.label1 for tick in ticks if bounds[0] <= tick.get_loc() <= bounds[1]]
+    return [text for text in found if text.get_visible() and text.get_text()]
+
+
+def markers_of(axes):
+    """(x0, y0, x1, y1) of every marker, in pixels."""
+    for line in axes.get_lines():
+        if line.get_marker() not in ("", "None", "_", "|"):  # those are the caps of bars
+            half = line.get_markersize() * axes.figure.dpi / 72 / 2
+            for x, y in axes.transData.transform(line.get_xydata()):
+                yield x - half, y - half, x + half, y + half
+
+
+def meet(one, other) -> bool:
+    """Whether two boxes (x0, y0, x1, y1) share more than an edge of half a pixel."""
+    return all(min(one[i + 2], other[i + 2]) - max(one[i], other[i]) > 0.5 for i in (0, 1))
+
+
+def test_no_text_sticks_out_of_the_picture(picture):
+    _, figure = picture
+    inside = figure.bbox
+    box = legend_of(figure).get_window_extent()
+    for x0, y0, x1, y1 in [box.extents, *(axes.get_tightbbox().extents for axes in shown(figure))]:
+        assert inside.x0 <= x0 and x1 <= inside.x1
+        assert inside.y0 <= y0 and y1 <= inside.y1
+    assert all(not box.overlaps(axes.get_tightbbox()) for axes in shown(figure))
+
+
+def test_no_text_covers_another_or_a_marker(picture):
+    name, figure = picture
+    boxes = [(text.get_text(), text.get_window_extent().extents) for text in texts_of(figure)]
+    assert [(a, b) for (a, one), (b, two) in combinations(boxes, 2) if meet(one, two)] == []
+    labels = 0
+    for axes in shown(figure):
+        markers = list(markers_of(axes))
+        assert markers
+        for text in axes.texts:
+            labels += 1
+            box = text.get_window_extent().extents
+            assert not any(meet(box, marker) for marker in markers), (name, text.get_text())
+            assert all(axes.bbox.contains(*corner) for corner in box.reshape(2, 2))
+    assert bool(labels) == name.startswith(("pareto", "ensemble"))
+
+
+def test_a_cell_without_a_panel_has_the_legend(picture):
+    _, figure = picture
+    assert all(axes.has_data() for axes in shown(figure))
+    empty = [axes for axes in figure.axes if not axes.axison]
+    assert not empty or empty[0].get_legend()
+
+
+def test_panels_share_their_scales(picture):
+    name, figure = picture
+    if name.startswith("pareto"):
+        assert len({axes.get_xlim() for axes in shown(figure)}) == 1
+        assert len({axes.get_xlabel() for axes in shown(figure)}) == 1
+    if name.startswith(("pareto", "muxology")):
+        assert len({axes.get_ylim() for axes in shown(figure)}) == 1
+    if name.startswith("muxology"):
+        layer = [axes.bbox.width / np.ptp(axes.get_xlim()) for axes in shown(figure)]
+        assert layer == pytest.approx([layer[0]] * len(layer), rel=0.03)
+    if name == "training_curves":
+        by_objective = {}
+        for axes in shown(figure):
+            limits = (axes.get_xlim(), axes.get_ylim())
+            by_objective.setdefault(axes.get_title().split(": ")[1], set()).add(limits)
+        assert all(len(limits) == 1 for limits in by_objective.values())
+
+
+def test_every_axis_has_a_name(picture):
+    """Its own, or that of the panel beside it or below it."""
+    _, figure = picture
+    for axes in shown(figure):
+        place = axes.get_subplotspec()
+        below = [a for a in shown(figure) if a.get_subplotspec().colspan == place.colspan]
+        row = [a for a in shown(figure) if a.get_subplotspec().rowspan == place.rowspan]
+        assert any(a.get_xlabel() for a in below) and any(a.get_ylabel() for a in row)
+
+
+def test_a_weighted_loss_is_not_drawn(full):
+    """Beside a masked-LM loss it would look better than it is."""
+    data = table(full, "training_curves")
     with style.styled():
-        figure, _ = figures.DRAWERS[name](Sources(name, experiments.FIGURES[name], settings))
-        figure.draw_without_rendering()
-        inside = figure.bbox
-        for axes in figure.axes:
-            if axes.axison:
-                box = axes.get_tightbbox()
-                assert inside.x0 <= box.x0 and box.x1 <= inside.x1
-                assert inside.y0 <= box.y0 and box.y1 <= inside.y1
-        (legend,) = figure.legends
-        box = legend.get_window_extent()
-        assert inside.x0 <= box.x0 and box.x1 <= inside.x1
-        assert all(not box.overlaps(axes.get_tightbbox()) for axes in figure.axes if axes.axison)
+        figure, _ = figures.DRAWERS["training_curves"](
+            Sources("training_curves", experiments.FIGURES["training_curves"], full)
+        )
+    lines = [line.get_ydata() for axes in shown(figure) for line in axes.get_lines()]
+    pretraining = data[data["stage"] == "pretrain"]  # primings are shared
+    for (_, kind), curve in pretraining.groupby(["model", "kind"]):
+        drawn = any(len(y) == len(curve) and np.allclose(y, curve["loss"]) for y in lines)
+        weighted, ablation = curve["retrieval_rate"].iloc[0], curve["ablation"].notna().any()
+        assert drawn == (not weighted and (kind == "validation" or not ablation))
+
+
+def test_the_papers_points_are_hollow(full):
+    with style.styled():
+        figure, _ = figures.DRAWERS["pareto_glue"](
+            Sources("pareto_glue", experiments.FIGURES["pareto_glue"], full)
+        )
+    ours, papers = (
+        {line.get_markerfacecolor() for line in axes.get_lines() if line.get_marker() in "os^D"}
+        for axes in shown(figure)
+    )
+    assert papers == {"white"} and "white" not in ours
+
+
+def test_the_papers_n_differ_in_grey():
+    """By at least a tenth of the way from black to white, the last still far from white."""
+    rgb = np.array([to_rgb(style.looks([n])[n]["color"]) for n in (1, 2, 5, 10)])
+    grey = rgb @ [0.299, 0.587, 0.114]
+    assert np.all(np.diff(grey) > 0.1) and grey[-1] < 0.7
+    assert len({style.looks([n])[n]["marker"] for n in (1, 2, 5, 10)}) == 4
 
 
 def test_a_second_process_gives_the_same_bytes(full, tmp_path):
@@ -378,8 +537,8 @@ def test_mistakes_are_named(tmp_path):
     for name in FIGURES:
         with pytest.raises(DataError, match=r"is missing.*snakemake --cores all .*configfile"):
             figures.draw(name, settings)
-    # run.json is no target of the DAG: the weights beside it are.
-    with pytest.raises(DataError, match=r"run.json is missing: .*all .*/model.safetensors"):
+    # run.json is no target of the DAG: what lies beside it is.
+    with pytest.raises(DataError, match=r"run.json is missing: .*all .*/done.json"):
         figures.draw("training_curves", settings)
     fabricate(settings)
     path = run_file(settings, "pretrain", "bert-base")

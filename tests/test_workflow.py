@@ -118,7 +118,7 @@ def test_every_result_exists(copy):
     wanted += map(paths.throughput, experiments.TIMED)
     wanted += [paths.claims(suffix) for suffix in ("md", "html", "csv")]
     for kind, name in copy.reports_on(*settings.variants) - {("claims", "")}:
-        suffixes = ("tex", "csv", "md") if kind == "tables" else ("pdf", "png", "csv")
+        suffixes = ("tex", "csv", "md", "html") if kind == "tables" else ("pdf", "png", "csv")
         path = paths.table if kind == "tables" else paths.figure
         wanted += [path(name, suffix) for suffix in suffixes]
     assert [path for path in wanted if not (copy.folder / path).is_file()] == []

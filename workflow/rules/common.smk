@@ -49,7 +49,8 @@ def selected(targets):
 
 def all_targets():
     """Every table, every figure and the verdicts."""
-    tables = [paths.table(name, "tex") for name in selected(experiments.TABLES)]
+    names = selected(experiments.TABLES)
+    tables = [paths.table(name, suffix) for name in names for suffix in ("tex", "html")]
     figures = [paths.figure(name, "pdf") for name in selected(experiments.FIGURES)]
     return [*tables, *figures, paths.claims("md")]
 

@@ -6,10 +6,23 @@ rule table:
         target_inputs,
     output:
         tex=paths.table("{target}", "tex"),
+        # Two forms of one table: the report has a switch between them.
+        html=report(
+            paths.table("{target}", "html"),
+            category=lambda wildcards: captions.category(wildcards.target),
+            labels=lambda wildcards: {
+                "table": captions.label(wildcards.target),
+                "form": "as printed",
+            },
+            caption="../report/table.rst",
+        ),
         csv=report(
             paths.table("{target}", "csv"),
-            category="Tables",
-            labels={"table": "{target}"},
+            category=lambda wildcards: captions.category(wildcards.target),
+            labels=lambda wildcards: {
+                "table": captions.label(wildcards.target),
+                "form": "every number (CSV)",
+            },
             caption="../report/table.rst",
         ),
         md=paths.table("{target}", "md"),
@@ -36,7 +49,7 @@ rule figure:
         png=report(
             paths.figure("{target}", "png"),
             category="Figures",
-            labels={"figure": "{target}"},
+            labels=lambda wildcards: {"figure": captions.label(wildcards.target)},
             caption="../report/figure.rst",
         ),
         csv=paths.figure("{target}", "csv"),
@@ -61,7 +74,12 @@ rule claims:
         [path for name in selected(experiments.targets()) for path in inputs_of(name)],
     output:
         md=paths.claims("md"),
-        html=report(paths.claims("html"), category="Claims", caption="../report/claims.rst"),
+        html=report(
+            paths.claims("html"),
+            category="Claims",
+            labels={"page": "What became of the paper's claims"},
+            caption="../report/claims.rst",
+        ),
         csv=paths.claims("csv"),
     log:
         paths.log("claims"),

@@ -1,5 +1,7 @@
 """Sentences under tables and figures: what was measured, at which scale, and what is left out."""
 
+import pandas as pd
+
 from muxplm import experiments, tasks
 from muxplm.experiments import SIZES, Target
 from muxplm.reporting import paper
@@ -9,9 +11,11 @@ from muxplm.settings import Settings
 WITHIN_STD = "Bold, within {block}: the best, and what is within its std of it."
 
 _PARETO = (
-    "Score against throughput. Grey: the Pareto frontier, the best score among the models that are at "
-    "least as fast. S, B, L: the model's size. The paper's points are those for which it prints both a "
-    "score and a speed-up."
+    "Score against speed-up over BERT base, measured here (left) and printed in the paper (right), on "
+    "the same scales. Grey: the Pareto frontier, the best score among the models that are at least as "
+    "fast. Bars of ours: the std of the average over training seeds (of a single one: over composition "
+    "seeds), and the lowest and the highest round of the speed-up; of the paper's: its std of a task "
+    "over composition seeds, averaged over tasks."
 )
 _MUXOLOGY = "after each encoder layer of the pre-trained models, mean over the muxology blocks."
 FIGURES = {
@@ -25,13 +29,25 @@ FIGURES = {
     "training_curves": (
         "Loss in training (mean over the steps since the last entry) and on a small, fixed sample of "
         "the validation blocks, over the positions that the encoder has seen: with N instances, N "
-        "times as many tokens. Thin: another multiplexer, demultiplexer or retrieval rate, validation "
-        "loss only; with a retrieval rate the loss is the weighted sum of both objectives."
+        "times as many tokens. An axis ends a little above the highest validation loss. Thin: another "
+        "multiplexer, demultiplexer or dialect. With a retrieval rate the loss is a weighted sum, which "
+        "no other can be compared with: it is in the CSV alone."
     ),
     "ensemble_tradeoff": (
         "Score when each instance takes k of the N places of a pass and its class logits are "
-        "averaged; k stands at each point. Effective throughput: the model's, divided by k."
+        "averaged; k runs from 1 at a line's right end to N at its left. Effective throughput: the "
+        "model's, divided by k. Bars: std over training seeds (of a single one: over composition seeds)."
     ),
+}
+
+
+FIGURE_LABELS = {
+    "pareto_glue": "Figure 4: GLUE against speed-up",
+    "pareto_token": "Figure 4: Token against speed-up",
+    "muxology_activations": "Figure 5: activations by layer",
+    "muxology_entropy": "Figure 5: entropy of attention by layer",
+    "training_curves": "Training curves",
+    "ensemble_tradeoff": "Partial ensembling",
 }
 
 
@@ -128,6 +144,20 @@ def speed(sources: Sources) -> str:
     )
 
 
+def bar(found) -> float:
+    """Half the error bar of a score in `found`, which has the statistics of `scores.aggregate`."""
+    lonely = pd.isna(found["average_std_training"])
+    return found["average_std" if lonely else "average_std_training"]
+
+
+def bars(settings: Settings) -> str:
+    """What `bar` is under this config."""
+    training, composition = len(settings.training_seeds), len(settings.composition_seeds)
+    if training > 1:
+        return f"std over {count(training, 'training')}"
+    return f"std over {count(composition, 'composition')} of one training"
+
+
 def figure(name: str, settings: Settings) -> str:
     """What a figure shows, at which scale, and what the config leaves out of it."""
     target = experiments.FIGURES[name]
@@ -137,6 +167,20 @@ def figure(name: str, settings: Settings) -> str:
         left_out(target, settings),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def label(name: str) -> str:
+    """What a table or figure is called in the HTML report, which sorts by it."""
+    if name in FIGURE_LABELS:
+        return FIGURE_LABELS[name]
+    number, words = name.removeprefix("table"), experiments.TABLES[name].title
+    # A page shows two spaces as one, and " 9" comes before "10".
+    return f"Table {number:>2}: {words}" if number.isdigit() else words
+
+
+def category(name: str) -> str:
+    """Where the HTML report lists a table."""
+    return "Tables" if name.startswith("table") else "Tables beyond the paper"
 
 
 def title(name: str) -> str:

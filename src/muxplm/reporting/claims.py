@@ -1,9 +1,7 @@
 """What became of the paper's claims here, on one page: claims.yaml states them."""
 
 from math import isnan
-from pathlib import Path
 
-import jinja2
 import pandas as pd
 
 from muxplm.experiments import targets
@@ -11,6 +9,7 @@ from muxplm.files import write_text
 from muxplm.reporting import captions
 from muxplm.reporting.analyses import AVERAGED
 from muxplm.reporting.inequalities import Claim, read_claims
+from muxplm.reporting.pages import render
 from muxplm.reporting.statistics import LEVEL
 from muxplm.reporting.verdicts import FAILS, HOLDS, NOT_RUN, UNDECIDED, judge
 from muxplm.settings import Settings
@@ -38,9 +37,8 @@ def markdown(settings: Settings, claims: list[Claim], table: pd.DataFrame) -> st
 
 
 def html(settings: Settings, claims: list[Claim], table: pd.DataFrame) -> str:
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    page = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return page.get_template("claims.html.jinja").render(
+    return render(
+        "claims.html.jinja",
         title=TITLE,
         introduction=introduction(settings, table),
         overview=overview(claims, table),

@@ -2,6 +2,7 @@
 
 import io
 from itertools import cycle
+from textwrap import fill
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -14,7 +15,8 @@ ONE_COLUMN, TWO_COLUMNS = 3.3, 6.8  # inches
 DPI = 200
 GREY = "0.6"
 # Okabe and Ito's colours, told apart by the colour-blind; yellow is left out as too pale for a line.
-COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# The first four, of the paper's N, grow lighter one by one, so that they differ in grey too.
+COLOURS = ("#000000", "#0072B2", "#D55E00", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = {"mlm": "-", "rtd": ":", None: "--"}  # by what pre-training optimises
 STYLE = {
@@ -22,8 +24,9 @@ STYLE = {
     **{"xtick.labelsize": 7, "ytick.labelsize": 7, "lines.linewidth": 1.2, "lines.markersize": 3},
     **{"axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6},
     **{"axes.grid": True, "grid.color": "0.92", "grid.linewidth": 0.6, "axes.axisbelow": True},
-    **{"legend.frameon": False, "pdf.fonttype": 42, "savefig.dpi": DPI},
+    **{"legend.frameon": False, "legend.title_fontsize": 7, "pdf.fonttype": 42, "savefig.dpi": DPI},
 }
+BARS = {"elinewidth": 0.6, "capsize": 1.5, "capthick": 0.6}
 
 
 def styled():
@@ -41,12 +44,26 @@ def panels(rows: int, columns: int, height: float, **sharing):
     return figure, figure.subplots(rows, columns, squeeze=False, **sharing)
 
 
-def legend(figure: Figure, handles, columns: int):
-    """Below the panels, where it covers no data; half as many columns on a narrow figure."""
+def legend(figure: Figure, handles, columns: int, note: str = "", free=()):
+    """Below the panels, where it covers no data; half as many columns on a narrow figure.
+
+    note: what the picture shows besides, in its own lines above the handles.
+    free: axes (cells of the last row) that show nothing, whose room the legend takes if there are any.
+    """
+    for axis in free:
+        axis.set_axis_off()
+    if len(free):
+        made = free[0].legend(handles=handles, loc="center left", ncols=len(free))
+        made.set_in_layout(False)
+        return
     narrow = figure.get_figwidth() < TWO_COLUMNS
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=-(-columns // 2) if narrow else columns
+    made = figure.legend(
+        handles=handles,
+        title=fill(note, 60 if narrow else 130),
+        loc="outside lower center",
+        ncols=-(-columns // 2) if narrow else columns,
     )
+    made.get_title().set_multialignment("center")
 
 
 def looks(instances) -> dict[int, dict]:
@@ -70,12 +87,20 @@ def sizes_in(data) -> list[str]:
 
 
 def logarithmic(axes, values):
-    """A log scale of x with plain numbers at 1, 2, 5, 10 ... where `values` span a decade."""
+    """A log scale of x with numbers at 1, 2, 5, 10 ... 10k where `values` span a decade."""
     if max(values) >= 10 * min(values):
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
         axes.xaxis.set_minor_locator(NullLocator())
+
+
+def short(value: float) -> str:
+    """0.5, 20, 1k, 2M."""
+    scale, letter = next(
+        ((s, x) for s, x in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if value >= s), (1, "")
+    )
+    return f"{value / scale:g}{letter}"
 
 
 def rendered(figure: Figure, suffix: str) -> bytes:

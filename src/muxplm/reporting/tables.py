@@ -1,4 +1,4 @@
-"""Tables as .tex, .csv and .md: what was measured, and the paper's number beside it or below it.
+"""Tables as .tex, .csv, .md and .html: what was measured, and the paper's number beside it or below it.
 
 A table is a `Design`: which rows of the tidy table it is made of and how they are shown.
 """
@@ -29,6 +29,7 @@ from muxplm.reporting.layout import (
     nothing,
     number,
 )
+from muxplm.reporting.pages import table_page
 from muxplm.settings import Settings
 
 EXTENSION = "Extension (not in the paper)"
@@ -255,7 +256,7 @@ TEXT_TABLES = {"table7": hyperparameters.pretraining, "table8": hyperparameters.
 
 
 def build(name: str, settings: Settings):
-    """Writes the table as .tex, .csv and .md. ValueError for a name that no table has.
+    """Writes the table as .tex, .csv, .md and .html. ValueError for a name that no table has.
 
     DataError if an input is missing or the config selects none of the table's rows.
     """
@@ -274,6 +275,7 @@ def build(name: str, settings: Settings):
         "tex": latex(layout, label=f"tab:{name}"),
         "csv": table.to_csv(index=False, float_format="%.6g"),
         "md": markdown(layout),
+        "html": table_page(captions.label(name), layout),
     }.items():
         write_text(settings.paths.table(name, suffix), content)
 
