@@ -7,13 +7,16 @@ import re
 import pytest
 import torch
 import transformers
+from conftest import make_config as own_config
 from safetensors.torch import save_file
 
 import muxplm  # noqa: F401  (registers the model type)
 from muxplm.files import DataError
-from muxplm.models import conversion
-from muxplm.models.conversion import convert
+from muxplm.models.build import load_config, load_model
 from muxplm.models.modeling import MuxForTokenRetrieval
+from muxplm.models.released import conversion
+from muxplm.models.released.conversion import convert
+from muxplm.models.released.dialect import finetuning_changes
 
 SEQUENCE, TOKEN = "SequenceClassification", "TokenClassification"
 MLM, PRETRAINING = "MaskedLM", "PreTraining"
@@ -429,16 +432,47 @@ def test_an_incomplete_group_is_completed_with_its_own_rows(extra, tmp_path):
     assert_same(logits(converted(tmp_path, c, w), (ids, mask)), expected)
 
 
-def test_outputs_depend_on_the_padding_unless_it_is_masked(tmp_path):
-    """The authors' encoder attends to padding; `masks_padding` is the paper dialect's choice."""
+def test_outputs_depend_on_the_padding(tmp_path):
+    """The authors' encoder attends to it."""
     c = make_config()
     w, batch = make_weights(c), make_batch(c)
     longer = [torch.nn.functional.pad(x, (0, 6)) for x in batch]
     model = converted(tmp_path, c, w)
     assert_same(logits(model, longer), oracle(c, w, *longer))
     assert (logits(model, batch) - logits(model, longer)).abs().max() > 1e-2
-    masking = load(tmp_path / "ours", c, masks_padding=True)
-    assert_same(logits(masking, batch), logits(masking, longer))
+
+
+# --- Fine-tuning ------------------------------------------------------------------------------------
+
+
+OBJECTIVES = {SEQUENCE: "classification", TOKEN: "tagging"}
+
+
+@pytest.mark.parametrize("head", OBJECTIVES)
+@pytest.mark.parametrize("depth", [2, 3, 4])
+@pytest.mark.parametrize(("family", "pretrained"), [("bert", MLM), ("electra", PRETRAINING)])
+def test_fine_tuning_reads_two_layers_however_many_were_pretrained(
+    family, pretrained, depth, head, tmp_path
+):
+    """The authors fine-tune with D = 3: dense_1, dense_2, pre_decoder; dense_3 is never read."""
+    c = make_config(family, pretrained, depth=depth)
+    w = make_weights(c)
+    converted(tmp_path, c, w)
+    changes = finetuning_changes(load_config(tmp_path / "ours"))
+    model = load_model(OBJECTIVES[head], tmp_path / "ours", num_labels=LABELS, **changes).eval()
+    w = {name: tensor for name, tensor in w.items() if "dense_4" not in name}
+    w |= {"demux_module.dense_3.weight": torch.zeros(16, 16)}
+    w |= {name: t for name, t in model.state_dict().items() if name.startswith("classifier.")}
+    c |= {"architectures": [f"Muxed{family.capitalize()}For{head}"]}
+    batch = make_batch(c)
+    batch[0][:, 0] = 101  # as tokenizers write it: ELECTRA's own classifiers do not overwrite it
+    assert_same(logits(model, batch), oracle(c, w, *batch))
+
+
+def test_fine_tuning_keeps_the_depth_of_all_else(tmp_path):
+    c = make_config("bert", MLM, "index")
+    assert finetuning_changes(converted(tmp_path, c, make_weights(c)).config) == {}
+    assert finetuning_changes(own_config(demultiplexer_layers=2)) == {}
 
 
 # --- As models of transformers ----------------------------------------------------------------------

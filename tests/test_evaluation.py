@@ -29,7 +29,8 @@ from muxplm.evaluation.muxology import layer_means, write_muxology
 from muxplm.evaluation.score import predict, write_scores
 from muxplm.files import DataError, read_json
 from muxplm.grouping import duplicated
-from muxplm.models.build import load_model, model_config, new_model
+from muxplm.model_config import model_config
+from muxplm.models.build import load_model, new_model
 from muxplm.models.modeling import MuxModel
 from muxplm.tasks import TASKS
 

@@ -1,8 +1,11 @@
 """The multiplexed models against an oracle written from the paper's formulas, and their properties."""
 
+import ast
+import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +19,10 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 
+from muxplm import experiments, models
+from muxplm.models.configuration import PREFIX_IDS
 from muxplm.models.modeling import (
+    DIALECTS,
     MuxForMaskedLM,
     MuxForPreTraining,
     MuxForSequenceClassification,
@@ -314,6 +320,46 @@ def test_impossible_configs_are_refused_in_one_line():
         make_config(n=0)
     with pytest.raises(ValueError, match="needs 4 spare ids"):
         AutoConfig.for_model("muxplm", num_instances=3, demultiplexer="prefix")
+
+
+# Configs used to have three switches, each on in one of the dialects and off in the other.
+SWITCHES = {"embeds_twice": "released", "masks_padding": "paper", "demultiplexer_norms": "paper"}
+
+
+@pytest.mark.parametrize("dialect", ["paper", "released"])
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_a_switch_of_an_older_config_is_as_its_dialect_has_it_or_refused(
+    switch, dialect, ids, tmp_path
+):
+    model = build(MuxForMaskedLM, dialect=dialect)
+    model.save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    values, default = json.loads(file.read_text()), dialect == SWITCHES[switch]
+    for spelt in (default, None):
+        file.write_text(json.dumps(values | {switch: spelt}))
+        loaded = MuxForMaskedLM.from_pretrained(tmp_path).eval()
+        torch.testing.assert_close(loaded(ids).logits, model(ids).logits)
+        assert switch not in loaded.config.to_dict()
+    file.write_text(json.dumps(values | {switch: not default}))
+    refusal = f"{switch} is {not default} where the {dialect} dialect has {default}: [^\n]*anew"
+    with pytest.raises(ValueError, match=refusal):
+        MuxForMaskedLM.from_pretrained(tmp_path)
+
+
+def test_a_dialect_goes_by_one_name_everywhere():
+    assert set(DIALECTS) == set(PREFIX_IDS) == set(experiments.DIALECTS)
+
+
+def test_models_import_no_settings_no_data_and_nothing_above():
+    """What a model computes is in its own config; settings, grid and data are the workflow's."""
+    files = sorted(Path(models.__file__).parent.rglob("*.py"))
+    nodes = [node for file in files for node in ast.walk(ast.parse(file.read_text()))]
+    known = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    known |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    ours = {name for name in known if name.split(".")[0] == "muxplm"}
+    below = {name for name in ours if name.startswith("muxplm.models.")}
+    assert "muxplm" not in ours  # from muxplm import ... would hide what is imported
+    assert ours - below == {"muxplm.files", "muxplm.mistakes"}
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)

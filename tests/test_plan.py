@@ -15,7 +15,8 @@ from muxplm.costs import Cost
 from muxplm.dryrun import Job
 from muxplm.experiments import Axes
 from muxplm.files import DataError
-from muxplm.models.build import model_config, new_model
+from muxplm.model_config import model_config
+from muxplm.models.build import new_model
 from muxplm.settings import merge
 from muxplm.tasks import TASKS
 

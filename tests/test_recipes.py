@@ -8,6 +8,7 @@ import yaml
 
 from muxplm import config as configuration
 from muxplm import experiments, hub, lineage, recipes, stages
+from muxplm.released_checkpoints import released_id
 from muxplm.settings import Settings, merge
 from muxplm.stages import TRAININGS
 
@@ -353,7 +354,7 @@ def test_a_variant_may_start_from_another_ones_fine_tuned_cell(monkeypatch):
 def test_released_checkpoints_take_the_place_of_training(tmp_path):
     pinned = {"released": {"revisions": {}}}
     settings = settings_with(pinned)
-    hub_id = experiments.released_id(settings.variants[MODEL])
+    hub_id = released_id(settings.variants[MODEL])
     found = lineage.origin(settings, "finetune", MODEL, "sst2", 1)
     assert found.path == settings.paths.checkpoint("pretrain", MODEL)
     other = settings_with({"released": {"revisions": {hub_id: "1" * 40}}})

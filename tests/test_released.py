@@ -21,8 +21,9 @@ from muxplm.evaluation.metrics import score
 from muxplm.evaluation.score import validation_rows
 from muxplm.files import DataError, read_json
 from muxplm.models.build import load_model
-from muxplm.models.released import fetch
+from muxplm.released_checkpoints import published_id, released_id
 from muxplm.tasks import TASKS
+from muxplm.training.fetching import fetch
 from muxplm.training.stages import finetune
 
 ROOT = Path(__file__).parents[1]
@@ -43,10 +44,11 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("released")
     variant = experiments.Variant("mux-bert", n=2)
     for hub_id, head in (
-        (experiments.released_id(variant), MLM),
-        (experiments.published_id(variant, "sst2"), SEQUENCE),
+        (released_id(variant), MLM),
+        (published_id(variant, "sst2"), SEQUENCE),
     ):
-        theirs = make_config("bert", head) | {"id2label": {"0": "no", "1": "yes"}}
+        theirs = make_config("bert", head, depth=2 if head == MLM else 3)
+        theirs |= {"id2label": {"0": "no", "1": "yes"}}
         theirs |= {"label2id": {"no": 0, "yes": 1}}
         weights = make_weights(theirs)
         weights |= {k: v[:2] for k, v in weights.items() if k.startswith("classifier.")}
@@ -92,6 +94,17 @@ def test_fine_tuning_starts_from_the_released_weights(world):
     assert 0 < change.abs().max() < 0.01  # three steps away
 
 
+def test_fine_tuning_trains_the_second_layer_of_a_demultiplexer_of_two(world):
+    """The authors fine-tune with D = 3, and the last layer is the one that is not read."""
+    settings, _ = world
+    before = load_model("mlm", Path(settings.paths.checkpoint("pretrain", NAME)).parent)
+    after = load_model("classification", Path(settings.paths.finetuned(NAME, "sst2", 1)).parent)
+    assert (before.config.demultiplexer_layers, after.config.demultiplexer_layers) == (2, 3)
+    pairs = zip(after.model.demultiplexer.layers, before.model.demultiplexer.layers, strict=False)
+    ((new, old),) = pairs
+    assert 0 < (new.weight - old.weight).abs().max() < 0.01  # three steps away
+
+
 def test_the_table_is_of_the_published_models_own_predictions(world):
     """Recomputed in plain loops: rows padded to one length, in groups of the seed's order."""
     settings, _ = world
@@ -130,8 +143,8 @@ def tmux_world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tmux")
     variant = experiments.Variant("tmux", n=2)
     for hub_id, head, coefficients in (
-        (experiments.released_id(variant), SEQUENCE, (1.0, 0.0)),
-        (experiments.published_id(variant, "ner"), TOKEN, (0.1, 0.9)),
+        (released_id(variant), SEQUENCE, (1.0, 0.0)),
+        (published_id(variant, "ner"), TOKEN, (0.1, 0.9)),
     ):
         theirs = make_config("roberta", head, "index")
         theirs |= dict(zip(("retrieval_loss_coeff", "task_loss_coeff"), coefficients, strict=True))
@@ -223,7 +236,7 @@ def test_a_tokenizer_larger_than_the_models_vocabulary_is_refused(world, tmp_pat
 def test_tmuxs_grid_is_what_its_authors_released():
     files = [ROOT / "config/released.yaml", ROOT / "config/released-tmux.yaml"]
     settings = configuration.load(files)
-    ids = [experiments.released_id(variant) for variant in settings.variants.values()]
+    ids = [released_id(variant) for variant in settings.variants.values()]
     assert ids == [f"princeton-nlp/datamux-retrieval-{n}" for n in (2, 5, 10, 20, 40)]
     target = experiments.TABLES["released_tmux"]
     tables = lineage.inputs(target, settings)
@@ -232,7 +245,7 @@ def test_tmuxs_grid_is_what_its_authors_released():
 
 def test_the_grid_is_what_the_authors_released():
     settings = configuration.load([ROOT / "config/released.yaml"])
-    ids = [experiments.released_id(variant) for variant in settings.variants.values()]
+    ids = [released_id(variant) for variant in settings.variants.values()]
     # BERT's sizes, ELECTRA, MUX-BERT, contextual, MUX-ELECTRA.
     assert len(set(ids)) == len(ids) == 3 + 1 + 9 + 3 + 3
     assert None not in ids

@@ -77,7 +77,7 @@ def fetch(model: Model, task: str = "", config: Files = (), recipe: Recipe = "")
         settings = _settings(config, recipe, "published", model=model, task=task)
     else:
         settings = _settings(config, recipe, "released", model=model)
-    from muxplm.models.released import fetch
+    from muxplm.training.fetching import fetch
 
     fetch(settings, model, task or None)
 
@@ -226,7 +226,7 @@ def convert(
     revision: Annotated[str, typer.Option(help="Commit of the Hub's repository.")] = "",
 ):
     """Turn a checkpoint of the paper's authors into a model that transformers loads."""
-    from muxplm.models.conversion import convert
+    from muxplm.models.released.conversion import convert
 
     convert(source, str(destination), revision or None)
 

@@ -8,6 +8,7 @@ lie is said in `paths`, which settings decide them in `recipes`.
 from dataclasses import dataclass, field
 from itertools import product
 
+from muxplm.released_checkpoints import PUBLISHED, published_id, released_id
 from muxplm.stages import TRAININGS
 from muxplm.tasks import GLUE, GLUE_AVERAGED, TOKEN
 
@@ -34,15 +35,8 @@ class Family:
     extension: bool = False  # not in the paper: reported apart from its rows
 
 
-# How a model may differ from the paper's text as the released checkpoints do (docs/dialects.md), in one
-# respect or in all: values of MuxConfig.
-DIALECTS = {
-    "paper": {},
-    "embeds-twice": {"embeds_twice": True},
-    "sees-padding": {"masks_padding": False},
-    "no-norms": {"demultiplexer_norms": False},
-    "released": {"dialect": "released"},
-}
+# The paper's text, or what the released checkpoints do (docs/dialects.md): values of MuxConfig.
+DIALECTS = {"paper": {}, "released": {"dialect": "released"}}
 
 FAMILIES = {
     "bert": Family("BERT", "bert", "mlm", multiplexed=False),
@@ -112,48 +106,6 @@ class Variant:
         """The training whose checkpoint `stage` starts from; None if it starts from scratch."""
         earlier = [s for s in self.stages if TRAININGS.index(s) < TRAININGS.index(stage)]
         return earlier[-1] if earlier else None
-
-
-# The authors' checkpoints on the Hub, by family (and multiplexer, where it is not the default): the
-# id, the sizes and the N it exists for.
-RELEASED = {
-    "tmux": ("princeton-nlp/datamux-retrieval-{n}", ("base",), (2, 5, 10, 20, 40)),
-    "bert": ("princeton-nlp/bert_{size}_1", SIZES, (1,)),
-    "electra": ("princeton-nlp/electra_{size}_1", ("base",), (1,)),
-    "mux-bert": ("princeton-nlp/muxbert_{size}_gaussian_hadamard_index_pos_{n}", SIZES, (2, 5, 10)),
-    "mux-bert-contextual": (
-        "princeton-nlp/muxbert_{size}_gaussian_attention_v2_index_pos_{n}",
-        ("base",),
-        (2, 5, 10),
-    ),
-    "mux-electra": (
-        "princeton-nlp/muxelectra_{size}_gaussian_hadamard_index_pos_{n}",
-        ("base",),
-        (2, 5, 10),
-    ),
-}
-# Those that they fine-tuned too, all of the base size: the id and the tasks.
-PUBLISHED = {
-    "tmux": ("princeton-nlp/datamux-{task}-{n}", ("mnli", "qnli", "qqp", "sst2", "ner")),
-    "mux-bert": (
-        "princeton-nlp/muxbert_base_{task}_gaussian_hadamard_index_pos_{n}",
-        ("mnli", "qnli", "qqp", "sst2"),
-    ),
-}
-
-
-def released_id(variant: Variant) -> str | None:
-    """The Hub's id of the authors' pre-trained checkpoint of this variant; None if there is none."""
-    key = variant.name.replace(f"-{variant.size}", "").replace(f"-n{variant.n}", "")
-    hub_id, sizes, instances = RELEASED.get(key, ("", (), ()))
-    if variant.size not in sizes or variant.n not in instances:
-        return None
-    return hub_id.format(size=variant.size, n=variant.n)
-
-
-def published_id(variant: Variant, task: str) -> str:
-    """The same of the checkpoint that the authors fine-tuned."""
-    return PUBLISHED[variant.family][0].format(n=variant.n, task=task)
 
 
 @dataclass(frozen=True)

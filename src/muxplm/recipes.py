@@ -15,6 +15,7 @@ from pathlib import Path
 
 from muxplm import experiments, hub
 from muxplm.fingerprint import code_digest
+from muxplm.released_checkpoints import published_id, released_id
 from muxplm.settings import Settings
 from muxplm.stages import STAGES
 
@@ -194,11 +195,11 @@ def _model(settings: Settings, name: str) -> dict:
 
 
 def released(settings: Settings, model: str) -> dict:
-    return _checkpoint(settings, experiments.released_id(settings.variants[model]))
+    return _checkpoint(settings, released_id(settings.variants[model]))
 
 
 def published(settings: Settings, model: str, task: str) -> dict:
-    return _checkpoint(settings, experiments.published_id(settings.variants[model], task))
+    return _checkpoint(settings, published_id(settings.variants[model], task))
 
 
 def _checkpoint(settings: Settings, hub_id: str) -> dict:

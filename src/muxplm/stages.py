@@ -10,14 +10,18 @@ TRAININGS = ("prime", "pretrain", "finetune")
 
 # Paths below the package; a folder stands for its modules.
 _MODELS = ("models/configuration.py", "models/multiplexers.py", "models/demultiplexers.py")
-_MODELS += ("models/modeling.py", "models/heads.py", "models/build.py")
-_MODELS += ("precision.py", "data/collation.py")
+_MODELS += ("models/heads.py", "models/dialect.py", "models/modeling.py", "models/build.py")
+_MODELS += ("models/released/multiplexers.py", "models/released/demultiplexers.py")
+_MODELS += ("models/released/heads.py", "models/released/dialect.py")
+_MODELS += ("model_config.py", "precision.py", "data/collation.py")
+_CONVERSION = ("models/released/conversion.py", "models/released/names.py")
+_CONVERSION += ("models/released/their_config.py", "training/fetching.py")
 _TRAINING = (*_MODELS, "training/trainer.py", "training/stages.py")
 _TRAINING += ("evaluation/language_modeling.py",)
 _SCORE = (*_MODELS, "grouping.py", "evaluation/score.py", "evaluation/metrics.py")
 _DATA = ("data/prepare.py", "data/sources.py", "data/synthetic", "tasks.py")
 _MUXOLOGY = (*_MODELS, "evaluation/muxology.py", "evaluation/language_modeling.py")
-_REPORT = ("reporting", "experiments.py", "tasks.py")
+_REPORT = ("reporting", "experiments.py", "released_checkpoints.py", "tasks.py")
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ STAGES = {
     "task_data": Stage(_DATA, 1),
     "tokenizer": Stage(_DATA, 1),
     "blocks": Stage(_DATA, 1),
-    "released": Stage((*_MODELS, "models/conversion.py", "models/released.py"), 1),
+    "released": Stage((*_MODELS, *_CONVERSION), 1),
     "prime": Stage(_TRAINING, 1, computes=True),
     "pretrain": Stage(_TRAINING, 1, computes=True),
     "finetune": Stage(_TRAINING, 1, computes=True),

@@ -15,7 +15,7 @@ except configuration.ConfigError as error:
     raise WorkflowError(str(error)) from None
 
 if settings.ablations:  # only then: it takes the second that importing torch takes
-    from muxplm.models.build import check_parts
+    from muxplm.model_config import check_parts
 
     try:
         check_parts(settings.variants.values())

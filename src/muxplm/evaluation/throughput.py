@@ -17,7 +17,8 @@ from muxplm import recipes, trained
 from muxplm.data.prepare import read_task, read_tokenizer
 from muxplm.experiments import TIMED, Variant
 from muxplm.files import DataError, write_json
-from muxplm.models.build import model_config, new_model
+from muxplm.model_config import model_config
+from muxplm.models.build import new_model
 from muxplm.precision import autocast, cast_weights, use_bf16
 from muxplm.recipes import timed_task
 from muxplm.settings import Settings

@@ -3,7 +3,15 @@
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-DIALECTS = ("paper", "released")
+# By dialect, how many ids a prefix needs beside one for each instance: one pads it, and in the released
+# dialect another one, a [CLS], ends it.
+PREFIX_IDS = {"paper": 1, "released": 2}
+# Switches of older configs, each with the dialect in which it was on unless said otherwise.
+FORMER_SWITCHES = {
+    "embeds_twice": "released",
+    "masks_padding": "paper",
+    "demultiplexer_norms": "paper",
+}
 
 
 class MuxConfig(PreTrainedConfig):
@@ -17,8 +25,6 @@ class MuxConfig(PreTrainedConfig):
     retrieval_weight: weight of the token-retrieval loss beside the head's own, which gets the rest.
     encoder: the encoder's config, or its values as a dict with "model_type".
     dialect: "paper", or "released": what the authors' checkpoints were trained with (docs/dialects.md).
-    embeds_twice, masks_padding, demultiplexer_norms: three of the differences between the dialects, each
-        to be set alone; None means as the dialect has it.
     first_token_id: released dialect: this id takes the place of every row's first.
     padded_length: the length to which rows are padded for a model that sees padding; None: any.
 
@@ -37,43 +43,37 @@ class MuxConfig(PreTrainedConfig):
     classifier_dropout: float = 0.1
     encoder: PreTrainedConfig | dict | None = None
     dialect: str = "paper"
-    embeds_twice: bool | None = None
-    masks_padding: bool | None = None
-    demultiplexer_norms: bool | None = None
     first_token_id: int | None = None
     padded_length: int | None = None
 
     def __post_init__(self, **kwargs):
+        switches = {name: kwargs.pop(name, None) for name in FORMER_SWITCHES}
         super().__post_init__(**kwargs)
         if self.num_instances < 1:
             raise ValueError(f"num_instances is {self.num_instances}; it must be at least 1")
-        if self.dialect not in DIALECTS:
+        if self.dialect not in PREFIX_IDS:
             raise ValueError(
-                f"dialect is {self.dialect!r}; it must be one of {', '.join(DIALECTS)}"
+                f"dialect is {self.dialect!r}; it must be one of {', '.join(PREFIX_IDS)}"
             )
-        defaults = {
-            "embeds_twice": self.released,
-            "masks_padding": not self.released,
-            "demultiplexer_norms": not self.released,
-        }
-        for name, default in defaults.items():
-            if getattr(self, name) is None:
-                setattr(self, name, default)
+        for name, value in switches.items():
+            expected = self.dialect == FORMER_SWITCHES[name]
+            if value not in (None, expected):
+                raise ValueError(
+                    f"{name} is {value} where the {self.dialect} dialect has {expected}: dialects can "
+                    "no longer be mixed, so train the model anew in one of them (docs/dialects.md)"
+                )
         largest = max(self.prefix_token_ids or [0])
         if self.encoder is not None and largest >= self.vocab_size:
             raise ValueError(
                 f"prefix_token_ids has {largest}, and the vocabulary {self.vocab_size} ids"
             )
-        given, needed = len(self.prefix_token_ids or ()), self.num_instances + 1 + self.released
+        given = len(self.prefix_token_ids or ())
+        needed = self.num_instances + PREFIX_IDS[self.dialect]
         if self.demultiplexer == "prefix" and given != needed:
             raise ValueError(
                 f"prefix_token_ids holds {given} ids; a prefix demultiplexer for N = "
                 f"{self.num_instances} needs {needed} spare ids of the vocabulary"
             )
-
-    @property
-    def released(self) -> bool:
-        return self.dialect == "released"
 
     @property
     def hidden_size(self) -> int:
@@ -95,9 +95,7 @@ class MuxConfig(PreTrainedConfig):
     @property
     def prefix_length(self) -> int:
         """P: how many positions of the encoder's input the demultiplexer takes for itself."""
-        if self.demultiplexer != "prefix":
-            return 0
-        return self.num_instances + self.released  # the released one ends with a [CLS] of its own
+        return len(self.prefix_token_ids) - 1 if self.demultiplexer == "prefix" else 0
 
     @property
     def max_tokens(self) -> int | None:

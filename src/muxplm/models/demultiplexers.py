@@ -7,12 +7,7 @@ its hidden half once per position, instead of both N * L times: the same numbers
 
 import torch
 from torch import nn
-
-
-def layer_norm(config):
-    """Over the hidden width; in the released dialect with the encoder's epsilon."""
-    eps = {"eps": config.encoder.layer_norm_eps} if config.released else {}
-    return nn.LayerNorm(config.hidden_size, **eps)
+from transformers import initialization as init
 
 
 class Demultiplexer(nn.Module):
@@ -27,11 +22,8 @@ class Demultiplexer(nn.Module):
         self.layers = nn.ModuleList(
             nn.Linear(hidden, hidden) for _ in range(config.demultiplexer_layers - 1)
         )
-        # Without norms, as in the released dialect, the last layer still has its own.
-        kinds = [config.demultiplexer_norms] * (config.demultiplexer_layers - 1) + [True]
-        self.norms = nn.ModuleList(
-            layer_norm(config) if normed else nn.Identity() for normed in kinds
-        )
+        norms = [nn.LayerNorm(hidden) for _ in range(config.demultiplexer_layers)]
+        self.norms = nn.ModuleList(norms)
         self.activation = nn.GELU()
 
     def instance_keys(self, prefix):
@@ -76,6 +68,9 @@ class RSADemultiplexer(Demultiplexer):
         super().__init__(config)
         self.keys = nn.Parameter(torch.empty(config.num_instances, config.hidden_size))  # (N, H)
 
+    def draw_weights(self, config):
+        init.normal_(self.keys, mean=0.0, std=1.0)
+
     def instance_keys(self, prefix):
         return self.keys[None]  # (N, H) -> (1, N, H)
 
@@ -87,70 +82,4 @@ class PrefixDemultiplexer(Demultiplexer):
         return prefix  # (B, N, H)
 
 
-class ReleasedRSADemultiplexer(RSADemultiplexer):
-    """RSA as in the authors' checkpoints: what demultiplexes is not what was pre-trained.
-
-    `layers` and `norms` are shared with the retrieval head (`retrieve`). Demultiplexing skips the last
-    of them, has dropout where the norms should be, and ends in a layer of its own.
-    """
-
-    def __init__(self, config):
-        super().__init__(config)
-        self.norms = nn.ModuleList(layer_norm(config) for _ in range(config.demultiplexer_layers))
-        self.pre_decoder = nn.Linear(config.hidden_size, config.hidden_size)
-        self.pre_decoder_norm = layer_norm(config)
-        self.dropout = nn.Dropout(config.encoder.hidden_dropout_prob)
-        self.normed = config.demultiplexer_norms
-        self.skips = config.encoder.model_type != "bert"
-
-    def refine(self, x):
-        """(..., H) -> (..., H)."""
-        between = self.norms if self.normed else [self.dropout] * len(self.norms)
-        x = between[0](x)
-        for layer, norm in zip(self.layers[:-1], between[1:-1], strict=True):
-            x = norm(self.activation(layer(x))) + x
-        return self.pre_decoder_norm(self.activation(self.pre_decoder(x))) + x
-
-    def retrieve(self, hidden, where=None):
-        """What the retrieval head reads: BERT's takes two layers without skips, ELECTRA's all."""
-        x = self.norms[0](self.combine(hidden, where=where))
-        if not self.skips:
-            return self.norms[1](self.activation(self.layers[0](x)))
-        for layer, norm in zip(self.layers, self.norms[1:], strict=True):
-            x = norm(self.activation(layer(x))) + x
-        return x
-
-
-class MLPDemultiplexer(nn.Module):
-    """One MLP per instance, without keys: DataMUX's other demultiplexer, of its T-MUX checkpoints."""
-
-    def __init__(self, config):
-        super().__init__()
-        hidden, self.num_instances = config.hidden_size, config.num_instances
-        self.layers = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(self.num_instances))
-        self.norms = nn.ModuleList(layer_norm(config) for _ in range(self.num_instances))
-        self.dropout = nn.Dropout(config.encoder.hidden_dropout_prob)
-        self.activation = nn.GELU()
-
-    def forward(self, hidden, prefix=None, where=None):
-        """As in `Demultiplexer`: hidden (B, L, H) -> (B*N, L, H), or (M, H) at `where`."""
-        if where is not None:
-            rows, positions = where
-            hidden = hidden[rows // self.num_instances, positions]  # (M, H)
-        of_instance = [
-            norm(self.activation(layer(self.dropout(hidden))))
-            for layer, norm in zip(self.layers, self.norms, strict=True)
-        ]
-        if where is None:
-            return torch.stack(of_instance, dim=1).flatten(0, 1)  # N x (B, L, H) -> (B*N, L, H)
-        instance = rows % self.num_instances  # row b*N + i -> i
-        return torch.stack(of_instance)[instance, torch.arange(len(rows), device=rows.device)]
-
-
-# By dialect and name.
 DEMULTIPLEXERS = {"rsa": RSADemultiplexer, "prefix": PrefixDemultiplexer}
-RELEASED_DEMULTIPLEXERS = {
-    "rsa": ReleasedRSADemultiplexer,
-    "prefix": PrefixDemultiplexer,
-    "mlp": MLPDemultiplexer,
-}

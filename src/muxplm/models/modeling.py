@@ -2,8 +2,8 @@
 
 Shapes: R rows of the caller's batch, L tokens each, in B = ceil(R / N) groups; row b*N + i is instance
 i of group b. E is the width of the word embeddings, H of the hidden states, V the vocabulary, P the
-length of the prefix (0 but for the prefix demultiplexer). Where the authors' checkpoints differ from the
-paper, `config.dialect` decides: docs/dialects.md.
+length of the prefix (0 but for the prefix demultiplexer). The parts are those of `config.dialect`, the
+paper's or the authors' checkpoints': docs/dialects.md.
 """
 
 import inspect
@@ -20,7 +20,6 @@ from transformers import (
     AutoModelForTokenClassification,
     PreTrainedModel,
 )
-from transformers import initialization as init
 from transformers.modeling_outputs import (
     BaseModelOutput,
     MaskedLMOutput,
@@ -29,14 +28,10 @@ from transformers.modeling_outputs import (
 )
 
 from muxplm.models.configuration import MuxConfig
-from muxplm.models.demultiplexers import (
-    DEMULTIPLEXERS,
-    RELEASED_DEMULTIPLEXERS,
-    RSADemultiplexer,
-)
-from muxplm.models.heads import LanguageModelHead, ReleasedLanguageModelHead, classifier
-from muxplm.models.multiplexers import MULTIPLEXERS, RELEASED_MULTIPLEXERS, HadamardMultiplexer
+from muxplm.models.dialect import Dialect
+from muxplm.models.released.dialect import ReleasedDialect
 
+DIALECTS = {"paper": Dialect(), "released": ReleasedDialect()}
 IGNORED = -100  # label of a position that no loss reads
 
 
@@ -60,37 +55,36 @@ class MuxPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
 
+    def __init__(self, config):
+        super().__init__(config)
+        self.dialect = DIALECTS[config.dialect]
+
     def _init_weights(self, module):
         super()._init_weights(module)
-        if isinstance(module, (HadamardMultiplexer, RSADemultiplexer)):
-            init.normal_(module.keys, mean=0.0, std=1.0)  # equation (1): v ~ N(0, I)
-            if self.config.released and isinstance(module, HadamardMultiplexer):
-                init.copy_(module.keys, F.normalize(module.keys, dim=-1))  # of length 1
-        elif isinstance(module, LanguageModelHead | ReleasedLanguageModelHead):
-            init.zeros_(module.bias)
-            if getattr(module, "weight", None) is not None:
-                init.normal_(module.weight, mean=0.0, std=self.config.initializer_range)
+        if hasattr(module, "draw_weights"):  # a part of ours with tensors of its own
+            module.draw_weights(self.config)
 
     def get_input_embeddings(self):
         return getattr(self, "model", self).encoder.get_input_embeddings()
 
 
 class MuxModel(MuxPreTrainedModel):
-    """The multiplexed encoder without a head. Its output is demultiplexed: one state per row."""
+    """The multiplexed encoder without a head. Its output is demultiplexed: one state per row.
 
-    def __init__(self, config):
+    of_sequences: whether the head over it classifies whole rows.
+    """
+
+    def __init__(self, config, of_sequences=False):
         super().__init__(config)
-        multiplexers = RELEASED_MULTIPLEXERS if config.released else MULTIPLEXERS
-        demultiplexers = RELEASED_DEMULTIPLEXERS if config.released else DEMULTIPLEXERS
-        self.multiplexer = multiplexers[config.multiplexer](config)
+        self.multiplexer = self.dialect.multiplexer(config, of_sequences)
         self.encoder = _build_encoder(config.encoder)
-        self.demultiplexer = demultiplexers[config.demultiplexer](config)
+        self.demultiplexer = self.dialect.demultiplexer(config)
         if config.prefix_length:
             # prefix_i holds instance i's own id at position i and the padding id elsewhere.
             n, ids = config.num_instances, torch.tensor(config.prefix_token_ids)
             own = torch.eye(n, dtype=torch.bool)
             prefix = torch.where(own, ids[:n], ids[n])  # (N, N)
-            ends = ids[n + 1 :].expand(n, -1)  # (N, P - N): the released dialect's [CLS], or none
+            ends = ids[n + 1 :].expand(n, -1)  # (N, P - N): what ends the prefix, if anything does
             self.register_buffer("prefix_ids", torch.cat([prefix, ends], dim=1))  # (N, P)
         self.post_init()
 
@@ -121,11 +115,12 @@ class MuxModel(MuxPreTrainedModel):
             prefix = self.prefix_ids.repeat(len(ids) // n, 1)  # (N, P) -> (B*N, P)
             ids = torch.cat([prefix, ids], dim=1)  # (B*N, P + L)
             shown = F.pad(shown, (p, 0), value=1)
-        embedded = self.embed(ids).unflatten(0, (-1, n))  # (B*N, P + L, E) -> (B, N, P + L, E)
+        embedded = self.dialect.embed(self.encoder, ids)  # (B*N, P + L, E)
+        embedded = embedded.unflatten(0, (-1, n))  # (B*N, P + L, E) -> (B, N, P + L, E)
         shown = shown.unflatten(0, (-1, n))  # (B*N, P + L) -> (B, N, P + L)
         mixed = self.multiplexer(embedded, shown)  # (B, N, P + L, E) -> (B, P + L, E)
         group_mask = shown.amax(dim=1)  # (B, N, P + L) -> (B, P + L): some instance is still going
-        masked = self.config.masks_padding and attention_mask is not None
+        masked = self.dialect.masks_padding and attention_mask is not None
         hidden = self.encoder(
             inputs_embeds=mixed, attention_mask=group_mask if masked else None, **kwargs
         ).last_hidden_state  # (B, P + L, H)
@@ -133,27 +128,18 @@ class MuxModel(MuxPreTrainedModel):
         s = self.config.summary_position
         return Encoded(hidden[:, p:], keys, hidden[:, s : s + 1], input_ids, mask)
 
-    def embed(self, ids):
-        """(rows, L) ids -> what is mixed, (rows, L, E): word embeddings; the encoder adds positions.
-
-        In the released dialect the complete embeddings are mixed, and the encoder embeds the mixture
-        as if it were words: positions and layer norm come twice.
-        """
-        words = self.get_input_embeddings()
-        return self.encoder.embeddings(ids) if self.config.embeds_twice else words(ids)
-
 
 class MuxModelWithHead(MuxPreTrainedModel):
     """What all heads share: the multiplexed encoder and the token-retrieval objective."""
 
     needs_language_model_head = False
+    of_sequences = False
 
     def __init__(self, config):
         super().__init__(config)
-        self.model = MuxModel(config)
+        self.model = MuxModel(config, self.of_sequences)
         if self.needs_language_model_head or config.retrieval_weight:
-            head = ReleasedLanguageModelHead if config.released else LanguageModelHead
-            self.lm_head = head(config)
+            self.lm_head = self.dialect.language_model_head(config)
 
     def demultiplex(self, encoded: Encoded):
         return self.model.demultiplexer(encoded.hidden, encoded.prefix)
@@ -163,8 +149,8 @@ class MuxModelWithHead(MuxPreTrainedModel):
         return self.lm_head(self.model.demultiplexer, encoded, embeddings, **where)
 
     def cut(self, *tensors):
-        """Room for the prefix, in the released dialect's pre-training: (R, L) -> (R, L - P)."""
-        p = self.config.prefix_length if self.config.released else 0
+        """Room for the prefix in pre-training, if the dialect makes it so: (R, L) -> (R, L - P)."""
+        p = self.config.prefix_length if self.dialect.cuts_rows else 0
         return [t if t is None or not p else t[:, :-p] for t in tensors]
 
     def retrieval_loss(self, encoded: Encoded):
@@ -262,11 +248,12 @@ class MuxForPreTraining(MuxModelWithHead):
 class MuxForSequenceClassification(MuxModelWithHead):
     """Classification, or regression where num_labels is 1, from each instance's first token."""
 
+    of_sequences = True
+
     def __init__(self, config):
         super().__init__(config)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = classifier(config, of_sequences=True)
-        self.model.multiplexer.masks_instances = True  # of the released contextual multiplexer
+        self.classifier = self.dialect.classifier(config, self.of_sequences)
         self.post_init()
 
     def forward(self, input_ids, attention_mask=None, labels=None):
@@ -290,7 +277,7 @@ class MuxForTokenClassification(MuxModelWithHead):
     def __init__(self, config):
         super().__init__(config)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = classifier(config, of_sequences=False)
+        self.classifier = self.dialect.classifier(config, self.of_sequences)
         self.post_init()
 
     def forward(self, input_ids, attention_mask=None, labels=None):

@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from transformers import initialization as init
 
 
 class HadamardMultiplexer(nn.Module):
@@ -19,16 +20,15 @@ class HadamardMultiplexer(nn.Module):
         super().__init__()
         keys = torch.empty(config.num_instances, config.embedding_size)
         self.register_buffer("keys", keys)  # (N, E)
-        self.masks_padding = config.masks_padding
-        self.scale = len(keys) if config.released else len(keys) ** 0.5
+
+    def draw_weights(self, config):
+        init.normal_(self.keys, mean=0.0, std=1.0)  # equation (1): v ~ N(0, I)
 
     def forward(self, embedded, mask):
         """embedded (B, N, L, E), mask (B, N, L) of 0 and 1 -> (B, L, E). Padding adds nothing."""
-        keys = self.keys[:, None]  # (N, 1, E)
-        if self.masks_padding:
-            keys = keys * mask[..., None]  # (N, 1, E) * (B, N, L, 1) -> (B, N, L, E)
+        keys = self.keys[:, None] * mask[..., None]  # (N, 1, E) * (B, N, L, 1) -> (B, N, L, E)
         mixed = (embedded * keys.to(embedded.dtype)).sum(dim=1)  # (B, N, L, E) -> (B, L, E)
-        return mixed / self.scale
+        return mixed / len(self.keys) ** 0.5
 
 
 class ContextualMultiplexer(HadamardMultiplexer):
@@ -42,50 +42,24 @@ class ContextualMultiplexer(HadamardMultiplexer):
         super().__init__(config)
         self.positions = nn.Embedding(config.encoder.max_position_embeddings, config.embedding_size)
         self.norm = nn.LayerNorm(config.embedding_size)
-        self.within = _bert_layer(config)  # TRANS_ctx
-        self.across = _bert_layer(config)  # TRANS_inst
+        self.within = bert_layer(config)  # TRANS_ctx
+        self.across = bert_layer(config)  # TRANS_inst
 
     def forward(self, embedded, mask):
         """embedded (B, N, L, E), mask (B, N, L) of 0 and 1 -> (B, L, E)."""
         groups, n, length, width = embedded.shape
         rows = self.norm(embedded + self.positions.weight[:length]).flatten(0, 1)  # (B*N, L, E)
-        context = _layer(self.within, rows, mask.flatten(0, 1))
+        context = masked_layer(self.within, rows, mask.flatten(0, 1))
         context = context.view(groups, n, length, width)  # (B*N, L, E) -> (B, N, L, E)
         keyed = (context * self.keys[:, None]).transpose(1, 2)  # (B, N, L, E) -> (B, L, N, E)
         instances = keyed.flatten(0, 1)  # (B, L, N, E) -> (B*L, N, E): N is the sequence now
         instance_mask = mask.transpose(1, 2).flatten(0, 1)  # (B, N, L) -> (B*L, N)
-        mixed = _layer(self.across, instances, instance_mask) * instance_mask[..., None]
+        mixed = masked_layer(self.across, instances, instance_mask) * instance_mask[..., None]
         return mixed.mean(dim=1).view(groups, length, width)  # (B*L, N, E) -> (B, L, E)
 
 
-class ReleasedContextualMultiplexer(HadamardMultiplexer):
-    """Contextual multiplexing as in the authors' checkpoints, over the encoder's complete embeddings.
-
-    Each layer's input is added to its output; `masks_instances` (the classification head alone sets it)
-    says whether instances of which only padding is left are kept from the attention across instances.
-    """
-
-    masks_instances = False
-
-    def __init__(self, config):
-        super().__init__(config)
-        self.within, self.across = _bert_layer(config), _bert_layer(config)
-
-    def forward(self, embedded, mask):
-        """embedded (B, N, L, E), mask (B, N, L) of 0 and 1 -> (B, L, E)."""
-        groups, n, length, width = embedded.shape
-        rows = embedded.flatten(0, 1)  # (B, N, L, E) -> (B*N, L, E)
-        context = _layer(self.within, rows, mask.flatten(0, 1)) + rows
-        context = context.view(groups, n, length, width)  # (B*N, L, E) -> (B, N, L, E)
-        keyed = (context * self.keys[:, None]).transpose(1, 2)  # (B, N, L, E) -> (B, L, N, E)
-        instances = keyed.flatten(0, 1)  # (B, L, N, E) -> (B*L, N, E): N is the sequence now
-        seen = mask.transpose(1, 2).flatten(0, 1)  # (B, N, L) -> (B*L, N)
-        seen = seen if self.masks_instances else torch.ones_like(seen)
-        mixed = _layer(self.across, instances, seen) + instances
-        return mixed.mean(dim=1).view(groups, length, width)  # (B*L, N, E) -> (B, L, E)
-
-
-def _bert_layer(config):
+def bert_layer(config):
+    """A post-norm Transformer layer over embeddings, with the encoder's heads, width and dropout."""
     # Imported late: transformers may be importing its BERT when this module is registered.
     from transformers import BertConfig
     from transformers.models.bert.modeling_bert import BertLayer
@@ -104,7 +78,7 @@ def _bert_layer(config):
     )
 
 
-def _layer(layer, hidden, mask):
+def masked_layer(layer, hidden, mask):
     """One Transformer layer over (rows, length, E) in which nothing attends to masked positions."""
     blocked = torch.finfo(hidden.dtype).min  # finite: a row of nothing but padding stays finite too
     bias = (1 - mask[:, None, None, :].to(hidden.dtype)) * blocked
@@ -112,7 +86,3 @@ def _layer(layer, hidden, mask):
 
 
 MULTIPLEXERS = {"hadamard": HadamardMultiplexer, "contextual": ContextualMultiplexer}
-RELEASED_MULTIPLEXERS = {
-    "hadamard": HadamardMultiplexer,
-    "contextual": ReleasedContextualMultiplexer,
-}

@@ -154,10 +154,9 @@ def dialect_columns(sources: Sources) -> list[Column]:
 def dialect_notes(sources: Sources) -> list[str]:
     seeds = captions.count(len(sources.settings.training_seeds), "training seed")
     return [
-        "What the authors' released checkpoints do otherwise than the paper's text, one difference at a "
-        "time and all together (docs/dialects.md), trained from scratch. Difference: from the paper's "
-        f"dialect, with its 95 % interval: Student's t over {seeds} of fine-tuning, which share one "
-        "pre-training.",
+        "What the authors' released checkpoints do otherwise than the paper's text (docs/dialects.md), "
+        "trained from scratch. Difference: from the paper's dialect, with its 95 % interval: Student's "
+        f"t over {seeds} of fine-tuning, which share one pre-training.",
         captions.stds(sources.settings, averages=False),
     ]
 

@@ -17,13 +17,9 @@ from muxplm.data.collation import (
 )
 from muxplm.data.prepare import read_blocks, read_task, read_tokenizer
 from muxplm.evaluation.language_modeling import evaluate_blocks
-from muxplm.models.build import (
-    check_vocabulary,
-    load_model,
-    model_config,
-    new_model,
-    sees_padding,
-)
+from muxplm.model_config import model_config
+from muxplm.models.build import check_vocabulary, load_config, load_model, new_model
+from muxplm.models.released.dialect import finetuning_changes
 from muxplm.tasks import TASKS
 from muxplm.training.trainer import discard, train
 
@@ -128,9 +124,10 @@ def _finetune_cell(settings, name, task_name, seed, rows, tokenizer, path, recip
     changes = label_names(task)
     if variant.recipe.multiplexed:
         changes["retrieval_weight"] = variant.recipe.finetune_retrieval
-    if variant.recipe.multiplexed and (settings.released or sees_padding(variant)):
-        changes["padded_length"] = settings.task_length
     before = lineage.origin(settings, "finetune", name, task_name, seed).folder
+    if variant.recipe.multiplexed and (settings.released or variant.dialect == "released"):
+        changes["padded_length"] = settings.task_length
+        changes |= finetuning_changes(load_config(before))
     model = load_model(task.kind, before, **changes)
     check_vocabulary(model, tokenizer, before)
     if task.kind == "regression":

@@ -6,10 +6,11 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForMaskedLM, AutoModelForPreTraining
 
-from muxplm import experiments, recipes, trained
+from muxplm import recipes, trained
 from muxplm.files import DataError
-from muxplm.models.conversion import converted, copy_tokenizer, download
 from muxplm.models.modeling import MuxForTokenRetrieval
+from muxplm.models.released.conversion import converted, copy_tokenizer, download
+from muxplm.released_checkpoints import published_id, released_id
 
 PLAIN = {"mlm": AutoModelForMaskedLM, "rtd": AutoModelForPreTraining}
 
@@ -22,11 +23,11 @@ def fetch(settings, name: str, task: str | None = None):
     if settings.released is None:
         raise DataError("this config trains its own models: lay config/released.yaml over it")
     variant, paths = settings.variants[name], settings.paths
-    hub_id = experiments.released_id(variant)
+    hub_id = released_id(variant)
     path, recipe = paths.checkpoint("pretrain", name), recipes.released(settings, name)
     if task:
         recipe = recipes.published(settings, name, task)
-        hub_id, path = experiments.published_id(variant, task), paths.published(name, task)
+        hub_id, path = published_id(variant, task), paths.published(name, task)
     if trained.adopt(path, recipe):
         return
     folder = locate(settings.released, hub_id)

@@ -1,0 +1,77 @@
+"""From settings and a variant of the grid, of which models/ knows nothing, to a transformers config."""
+
+from transformers import AutoConfig
+
+from muxplm.data.prepare import prefix_token_ids
+from muxplm.files import DataError
+from muxplm.mistakes import nearest
+from muxplm.models.modeling import DIALECTS
+
+
+def model_config(settings, variant, tokenizer):
+    """The transformers config of a variant.
+
+    DataError if it names a part that is not registered, or if the tokenizer lacks spare ids.
+    """
+    encoder = _encoder_config(settings, variant, tokenizer)
+    if not variant.recipe.multiplexed:
+        return AutoConfig.for_model(**encoder)
+    check_parts([variant])
+    dialect = DIALECTS[variant.dialect]
+    model, prefix = settings.model_of(variant.name), None
+    if variant.demultiplexer == "prefix":
+        prefix = prefix_token_ids(tokenizer, variant.n)
+    return AutoConfig.for_model(
+        "muxplm",
+        encoder=encoder,
+        num_instances=variant.n,
+        multiplexer=variant.multiplexer,
+        demultiplexer=variant.demultiplexer,
+        demultiplexer_layers=model.demultiplexer_layers,
+        prefix_token_ids=prefix,
+        classifier_dropout=model.dropout,
+        pad_token_id=tokenizer.pad_token_id,
+        dialect=variant.dialect,
+        padded_length=None if dialect.masks_padding else settings.max_length,
+    )
+
+
+def check_parts(variants):
+    """DataError if one of them names a part that is not registered."""
+    for variant in variants:
+        dialect = DIALECTS[variant.dialect]
+        registries = {"multiplexer": dialect.multiplexers, "demultiplexer": dialect.demultiplexers}
+        for part, known in registries.items():
+            name = getattr(variant, part)
+            if name not in known:
+                raise DataError(
+                    f"{part} {name!r}, asked for by ablations, is none{nearest(name, known)}"
+                )
+
+
+def _encoder_config(settings, variant, tokenizer) -> dict:
+    shape, model = settings.shapes[variant.size], settings.model_of(variant.name)
+    prefix = variant.n if variant.demultiplexer == "prefix" else 0
+    config = {
+        "model_type": variant.recipe.encoder,
+        "vocab_size": len(tokenizer),
+        "hidden_size": shape.hidden,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "intermediate_size": shape.intermediate,
+        # A prefix comes on top of the text; it never costs a task its last words.
+        "max_position_embeddings": max(settings.max_length, settings.task_length) + prefix,
+        "pad_token_id": tokenizer.pad_token_id,
+        "initializer_range": model.initializer_range,
+    }
+    if variant.recipe.encoder == "modernbert":
+        special = {"bos": "cls", "cls": "cls", "eos": "sep", "sep": "sep"}
+        config |= {f"{k}_token_id": getattr(tokenizer, f"{v}_token_id") for k, v in special.items()}
+        # Gradients and logits only at masked positions; its dropouts are off in the original too.
+        config |= {"sparse_prediction": True}
+    else:
+        names = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+        config |= dict.fromkeys(names, model.dropout)
+    if variant.recipe.encoder == "electra":
+        config |= {"embedding_size": shape.embedding or shape.hidden}
+    return config

@@ -1,0 +1,1 @@
+"""The dialect of the authors' published checkpoints (docs/dialects.md), and their conversion."""
