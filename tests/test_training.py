@@ -6,7 +6,7 @@ import torch
 from conftest import build
 from transformers import BertConfig, BertForMaskedLM, BertTokenizer
 
-from muxplm.config import Training
+from muxplm.settings import Training
 from muxplm.data.collation import (
     MaskTokens,
     PadRows,

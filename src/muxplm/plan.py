@@ -137,7 +137,7 @@ def _by_stage(costs: dict[Job, Cost]) -> dict[str, dict[Job, Cost]]:
 
 
 def _row(stage: str, costs: dict[Job, Cost], settings: Settings) -> dict[str, str]:
-    trainings = sum(trainings(job, settings) for job in costs)
+    trained = sum(trainings(job, settings) for job in costs)
     gpu = sum(c.seconds * (settings.resources_of(job.stage).gpu or 0) for job, c in costs.items())
     known = [c.disk for c in costs.values() if c.disk is not None]
     unknown = "unknown until tokenised"
@@ -150,7 +150,7 @@ def _row(stage: str, costs: dict[Job, Cost], settings: Settings) -> dict[str, st
     return {
         "stage": stage,
         "jobs": f"{len(costs):,}",
-        "trainings": f"{trainings:,}" if trainings else "",
+        "trainings": f"{trained:,}" if trained else "",
         "est. hours": _hours(sum(c.seconds for c in costs.values())),
         "GPU-hours": _hours(gpu) if gpu else "",
         "disk": disk,
