@@ -6,7 +6,6 @@ import torch
 from conftest import build
 from transformers import BertConfig, BertForMaskedLM, BertTokenizer
 
-from muxplm.settings import Training
 from muxplm.data.collation import (
     MaskTokens,
     PadRows,
@@ -21,6 +20,7 @@ from muxplm.models.modeling import (
     MuxForTokenClassification,
     MuxForTokenRetrieval,
 )
+from muxplm.settings import Training
 from muxplm.tasks import TASKS
 from muxplm.training.stages import score_masked_positions_only
 from muxplm.training.trainer import EVALUATIONS, last_whole_checkpoint, train
