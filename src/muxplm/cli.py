@@ -18,6 +18,9 @@ Files = Annotated[
 ]
 Model = Annotated[str, typer.Argument(help="A variant, e.g. mux-bert-base-n2.")]
 Tasks = Annotated[str, typer.Option(help="Comma-separated; default: all in the config.")]
+Processes = Annotated[
+    int, typer.Option(min=1, help="Train in so many, a GPU each if there are any.")
+]
 Seeds = Annotated[str, typer.Option(help="Comma-separated; default: all in the config.")]
 
 
@@ -47,8 +50,11 @@ def blocks(config: Files = ()):
 
 
 @app.command()
-def prime(model: Model, config: Files = ()):
+def prime(model: Model, config: Files = (), processes: Processes = 1):
     """Token retrieval: the first stage of a multiplexed model."""
+    from muxplm.training.processes import launch
+
+    launch(processes)
     from muxplm.training.stages import prime
 
     settings = configuration.load(config)
@@ -56,8 +62,11 @@ def prime(model: Model, config: Files = ()):
 
 
 @app.command()
-def pretrain(model: Model, config: Files = ()):
+def pretrain(model: Model, config: Files = (), processes: Processes = 1):
     """Masked language modelling, or replaced-token detection for the ELECTRA families."""
+    from muxplm.training.processes import launch
+
+    launch(processes)
     from muxplm.training.stages import pretrain
 
     settings = configuration.load(config)
@@ -75,8 +84,17 @@ def fetch(model: Model, task: str = "", config: Files = ()):
 
 
 @app.command()
-def finetune(model: Model, tasks: Tasks = "", seeds: Seeds = "", config: Files = ()):
+def finetune(
+    model: Model,
+    tasks: Tasks = "",
+    seeds: Seeds = "",
+    config: Files = (),
+    processes: Processes = 1,
+):
     """Fine-tune on tasks, once for each training seed."""
+    from muxplm.training.processes import launch
+
+    launch(processes)
     from muxplm.training.stages import finetune
 
     settings = configuration.load(config)

@@ -8,7 +8,8 @@ ROOT = Path(__file__).parent
 _MODELS = ("models/configuration.py", "models/multiplexers.py", "models/demultiplexers.py")
 _MODELS += ("models/modeling.py", "models/heads.py", "models/build.py")
 _MODELS += ("precision.py", "data/collation.py")
-_TRAINING = (*_MODELS, "training/trainer.py", "training/stages.py")
+_TRAINING = (*_MODELS, "training/loop.py", "training/rows.py", "training/losses.py")
+_TRAINING += ("training/checkpoints.py", "training/processes.py", "training/stages.py")
 _TRAINING += ("evaluation/language_modeling.py",)
 _SCORE = (*_MODELS, "grouping.py", "evaluation/score.py", "evaluation/metrics.py")
 

@@ -1,22 +1,17 @@
 """The three stages of the paper's recipe (Figure 1): priming, pre-training, fine-tuning."""
 
+import platform
 import random
 import shutil
-import time
+import sys
 from itertools import product
 from pathlib import Path
 
 import torch
-from torch.nn import functional as F
-from torch.utils.data import Subset
+import transformers
 
-from muxplm.data.collation import (
-    COLLATORS,
-    Blocks,
-    PadRows,
-    collate_retrieval,
-    tokenize_task,
-)
+from muxplm import files
+from muxplm.data.collation import COLLATORS, PadRows, collate_retrieval, tokenize_task
 from muxplm.data.prepare import read_blocks, read_task, read_tokenizer
 from muxplm.evaluation.language_modeling import evaluate_blocks
 from muxplm.models.build import (
@@ -26,13 +21,20 @@ from muxplm.models.build import (
     new_model,
     sees_padding,
 )
+from muxplm.numerics import code_digest
 from muxplm.tasks import TASKS
-from muxplm.training.trainer import discard, save, train
+from muxplm.training.checkpoints import discard
+from muxplm.training.loop import train
+from muxplm.training.processes import is_first
 
 SEED = 1  # of priming and pre-training; the paper trains each model once
 # Validation blocks whose loss is followed. Every N of the paper divides it; more of them would cost
 # more than 2 % of the default preset's shortest training.
 FOLLOWED = 120
+
+transformers.logging.set_verbosity_error()
+if not sys.stderr.isatty():
+    transformers.logging.disable_progress_bar()  # a log file wants lines, not bars
 
 
 def prime(settings, name: str):
@@ -53,8 +55,6 @@ def pretrain(settings, name: str):
         model = load_model(objective, folder, retrieval_weight=variant.retrieval_rate)
     else:
         model = new_model(objective, model_config(settings, variant, tokenizer))
-    if model.config.model_type == "bert":
-        score_masked_positions_only(model)
     rate = settings.training("pretrain", name).mask_rate
     collate = COLLATORS[objective](tokenizer, rate)
     _train_on_blocks(settings, name, "pretrain", objective, model, collate)
@@ -65,12 +65,11 @@ def _train_on_blocks(settings, name, stage, objective, model, collate):
     recipe = settings.recipe(stage, name)
     scratch = settings.paths.scratch_folder(stage, name, recipe)
     n = settings.variants[name].n
-    validation = Blocks(read_blocks(settings, "validation"))
+    validation = read_blocks(settings, "validation")
     followed = random.Random(SEED).sample(range(len(validation)), min(FOLLOWED, len(validation)))
-    start = time.perf_counter()
-    log, validation_log = train(
+    log, validation_log, seconds = train(
         model,
-        Blocks(read_blocks(settings, "train")),
+        read_blocks(settings, "train"),
         collate,
         training,
         steps=training.steps,
@@ -79,9 +78,10 @@ def _train_on_blocks(settings, name, stage, objective, model, collate):
         precision=settings.precision,
         scratch=scratch,
         title=f"{stage} {name}",
-        validation=Subset(validation, followed),
+        validation=validation[followed],
     )
-    seconds = time.perf_counter() - start
+    if not is_first():
+        return
     scores = evaluate_blocks(model, objective, validation, collate, n, settings.precision)
     print(f"{stage} {name}: {scores}, {seconds:.0f} s", flush=True)
     save(
@@ -114,6 +114,8 @@ def finetune(settings, name: str, tasks, seeds):
             if not done.exists():
                 record = {"recipe": recipe, "task": task_name, "training_seed": seed}
                 _finetune_cell(settings, name, rows, tokenizer, record, done)
+    if not is_first():
+        return
     for task_name, seed in product(tasks, seeds):
         folder = Path(settings.paths.finetuned(name, task_name, seed)).parent
         shutil.copytree(_done(scratch, task_name, seed), folder, dirs_exist_ok=True)
@@ -138,8 +140,8 @@ def _finetune_cell(settings, name, rows, tokenizer, record, folder):
     check_vocabulary(model, tokenizer, before)
     if task.kind == "regression":
         start_from_mean(model, [row["labels"] for row in rows])
-    start, scratch = time.perf_counter(), folder.with_name(f"{task.name}-seed{seed}")
-    log, _ = train(
+    scratch = folder.with_name(f"{task.name}-seed{seed}")
+    log, _, seconds = train(
         model,
         rows,
         PadRows(tokenizer.pad_token_id, changes.get("padded_length")),
@@ -151,11 +153,10 @@ def _finetune_cell(settings, name, rows, tokenizer, record, folder):
         scratch=scratch,
         title=f"finetune {name} {task.name} seed {seed}",
     )
-    seconds = time.perf_counter() - start
-    save(
-        model, folder, {"stage": "finetune", "model": name, "seconds": seconds, "log": log} | record
-    )
-    discard(scratch)
+    if is_first():
+        record |= {"stage": "finetune", "model": name, "seconds": seconds, "log": log}
+        save(model, folder, record)
+        discard(scratch)
 
 
 def label_names(task) -> dict:
@@ -163,7 +164,10 @@ def label_names(task) -> dict:
     if not task.labels:
         return {"num_labels": 1, "problem_type": "regression"}
     names = dict(enumerate(task.labels))
-    return {"id2label": names, "label2id": {name: i for i, name in names.items()}}
+    described = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
+    if task.kind == "classification":  # else the first forward pass of some encoders says so
+        described["problem_type"] = "single_label_classification"
+    return described
 
 
 @torch.no_grad()
@@ -173,20 +177,14 @@ def start_from_mean(model, labels):
     head.bias.fill_(sum(labels) / len(labels))
 
 
-def score_masked_positions_only(model):
-    """Makes BertForMaskedLM score the labelled positions alone, as the multiplexed models do.
-
-    The loss is the same; six in seven of the vocabulary-sized logits are never made. ModernBERT has
-    this built in (sparse_prediction).
-    """
-    full_forward = model.forward
-
-    def forward(input_ids, attention_mask=None, labels=None):
-        if labels is None:
-            return full_forward(input_ids=input_ids, attention_mask=attention_mask)
-        hidden = model.bert(input_ids, attention_mask).last_hidden_state  # (R, L, H)
-        masked = labels != -100  # (R, L)
-        logits = model.cls(hidden[masked])  # (M, V)
-        return {"loss": F.cross_entropy(logits.float(), labels[masked]), "logits": logits}
-
-    model.forward = forward
+def save(model, folder, record: dict):
+    """The weights and run.json, which says how they came about, in one atomic step."""
+    record |= {
+        "code": code_digest(record["stage"]),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "machine": platform.processor() or platform.machine(),
+    }
+    with files.atomic_folder(folder) as draft:
+        model.save_pretrained(draft)
+        files.write_json(draft / "run.json", record)
