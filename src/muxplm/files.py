@@ -56,3 +56,36 @@ def read_json(path):
 def sha256(path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def replacing(path: Path):
+    """Yields a new binary file, which takes the place of `path` if nothing was raised.
+
+    On Linux the file has no name until then, so that a killed process leaves nothing behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.draft")
+    draft.unlink(missing_ok=True)
+    nameless = _nameless(path.parent)
+    try:
+        with nameless or open(draft, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            if (
+                nameless
+            ):  # any src_dir_fd makes it follow the link that /proc has in the file's place
+                os.link(f"/proc/self/fd/{file.fileno()}", draft, src_dir_fd=file.fileno())
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _nameless(folder: Path):
+    """A file that goes with its process, if the system has such a thing."""
+    try:
+        descriptor = os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o666)
+    except (AttributeError, OSError):
+        return None
+    return open(descriptor, "w+b")
