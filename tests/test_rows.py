@@ -277,7 +277,7 @@ def test_a_text_that_is_not_utf8_and_a_number_that_is_none_are_named(tmp_path):
         answered(tmp_path / "in.parquet", tmp_path / "out.parquet")
     numbers = pa.table({"text": ["a", "b"], "x": [1.0, float("nan")]})
     pq.write_table(numbers, tmp_path / "in.parquet")
-    with pytest.raises(DataError, match="row 2 holds NaN"):
+    with pytest.raises(DataError, match=r"in.parquet: row 2 holds NaN"):
         answered(tmp_path / "in.parquet", tmp_path / "out.jsonl")
 
 

@@ -12,6 +12,11 @@ class DataError(ValueError):
     """Bad input; the message is one sentence that names the file or key and the fix."""
 
 
+def in_one_line(error: Exception) -> str:
+    """What went wrong, short enough to stand in a sentence."""
+    return " ".join(str(error).split())[:160]
+
+
 @contextlib.contextmanager
 def atomic_folder(folder):
     """Yields a new folder to fill; it takes the place of `folder` only if nothing was raised."""

@@ -14,10 +14,10 @@ from transformers import (
 )
 
 from muxplm import rows
-from muxplm.files import DataError, replacing
+from muxplm.batching import token_limit
+from muxplm.files import DataError, in_one_line, replacing
 from muxplm.grouping import whole_groups
 from muxplm.models.build import check_vocabulary
-from muxplm.pipelines import token_limit
 from muxplm.precision import autocast, cast_weights
 
 # By the end of the model's name: its class, the pipeline's name, and what the pipeline is asked for.
@@ -65,7 +65,7 @@ def predict(model, source, output, columns, batch_size, precision, composition_s
                 write(window, [_row(answered) for answered in found])
                 bar.update(len(window))
     except OSError as error:
-        raise DataError(f"{output} cannot be written ({rows.reason(error)})") from None
+        raise DataError(f"{output} cannot be written ({in_one_line(error)})") from None
 
 
 def _check_files(source: Path, output: Path):
@@ -91,7 +91,7 @@ def load(folder, columns, copies):
     except DataError:
         raise
     except Exception as error:  # damage comes as anything: tokenizers raises Exception itself
-        raise DataError(f"{folder} is damaged ({rows.reason(error)}): copy it again") from None
+        raise DataError(f"{folder} is damaged ({in_one_line(error)}): copy it again") from None
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # what AutoTokenizer makes of no files
         raise DataError(f"{folder} has no tokenizer: copy its files beside the model")
     if missing:

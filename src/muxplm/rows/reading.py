@@ -1,40 +1,21 @@
-"""Files of rows, .jsonl, .csv or .parquet: read a window at a time, handed on as they stand.
-
-Into a file of its own kind a row goes as it is with the answer behind it: byte for byte or, in Parquet,
-value for value. Into another kind it goes through a table. A Parquet file's table has the types of its
-columns; that of a .csv or .jsonl has text alone, a JSON string as it reads and anything else as it is
-spelt: any other type would make 7 of 007 and ...992 of 9007199254740993. What the other kind has no
-room for is refused.
-"""
+"""Reading a file of rows, a window at a time."""
 
 import csv
 import json
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 
-from muxplm.files import DataError
+from muxplm.files import DataError, in_one_line
 
-KINDS = (".jsonl", ".csv", ".parquet")
 LARGEST_FIELD = 2**24  # characters; a quote that nothing closes should not swallow a whole file
-ENTITY = {"entity": pa.string(), "score": pa.float64(), "word": pa.string()}
-ENTITY |= {"start": pa.int64(), "end": pa.int64()}
-# What may be added to a row.
-ANSWERS = {
-    "prediction": pa.string(),
-    "score": pa.float64(),
-    "entities": pa.list_(pa.struct(ENTITY.items())),
-}
 
 
 class Row(NamedTuple):
@@ -63,9 +44,6 @@ class Window:
         return len(self.texts[0])
 
 
-# --- Reading -----------------------------------------------------------------------------------
-
-
 def read(path: Path, columns: list[str], added: list[str], size: int) -> Iterator[Window]:
     """The rows of a file, `size` at a time; each has text in `columns`, and none has one of `added`.
 
@@ -80,13 +58,9 @@ def read(path: Path, columns: list[str], added: list[str], size: int) -> Iterato
     except FileNotFoundError:
         raise DataError(f"{path} is missing: correct the name") from None
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path} cannot be read ({reason(error)}): replace it") from None
+        raise DataError(f"{path} cannot be read ({in_one_line(error)}): replace it") from None
     if empty:
         raise DataError(f"{path} has no rows: there is nothing to answer")
-
-
-def reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]
 
 
 def _read_jsonl(path, columns, added, size):
@@ -113,7 +87,7 @@ def _read_parquet(path, columns, added, size):
         schema, first = file.schema_arrow, 1
         _check_heading(path, schema.names, columns, added)
         for table in _sized(file.iter_batches(size), size):
-            texts = [_values(path, first, column, table[column]) for column in columns]
+            texts = [values_of(path, first, column, table[column]) for column in columns]
             for column, values in zip(columns, texts, strict=True):
                 for number, text in enumerate(values, first):
                     _check_text(path, number, column, text)
@@ -183,7 +157,7 @@ def _objects(path, columns, added) -> Iterator[Row]:
         try:
             fields = DECODER.decode(line.removeprefix("\ufeff"))
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}: row {number} is no JSON ({reason(error)})") from None
+            raise DataError(f"{path}: row {number} is no JSON ({in_one_line(error)})") from None
         if not isinstance(fields, dict):
             raise DataError(f"{path}: row {number} is no JSON object: write {{...}} on each line")
         _check_names(f"{path}: row {number}", fields, columns, added)
@@ -282,7 +256,7 @@ def _sized(batches, size) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(held)
 
 
-def _values(path, first, name, column) -> list:
+def values_of(path, first, name, column) -> list:
     """The values of a column whose first row is number `first`."""
     try:
         return column.to_pylist()
@@ -293,127 +267,3 @@ def _values(path, first, name, column) -> list:
             except UnicodeDecodeError:
                 raise DataError(f"{path}: row {number} is not UTF-8 in column {name!r}") from None
         raise
-
-
-# --- Writing -----------------------------------------------------------------------------------
-
-
-@contextmanager
-def writer(file, kind: str, source: Path) -> Iterator[Callable[[Window, list[dict]], None]]:
-    """Yields a function that adds a window of `source`, and the answer to each row, to a binary file.
-
-    DataError for what a file of this kind has no room for.
-    """
-    tables, begun = [], False
-
-    def write(window, answers):
-        nonlocal begun
-        if window.rows and kind == source.suffix:
-            lines = RAW[kind](window, answers, begun)
-            file.write("".join(lines).encode())
-        else:
-            table = window.table()
-            _check_room(source, kind, window.first, table)
-            for name in answers[0]:
-                table = table.append_column(*_column(name, answers, kind))
-            if not begun:
-                tables.append(TABLES[kind](file, table.schema))
-            tables[0].write_table(table)
-        begun = True
-
-    try:
-        yield write
-    finally:
-        for table in tables:
-            table.close()
-
-
-def _dumps(value) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
-
-
-def _raw_jsonl(window, answers, begun):
-    for row, answer in zip(window.rows, answers, strict=True):
-        body = row.line.rstrip()
-        end = row.line[len(body) :]
-        yield f"{body[:-1]}, {_dumps(answer)[1:]}{end}"
-        if not end.endswith("\n"):
-            yield "\n"
-
-
-def _raw_csv(window, answers, begun):
-    heading = window.heading.rstrip("\r\n")
-    end = window.heading[len(heading) :]
-    if not begun:
-        yield f"{heading},{_csv_line(answers[0])}{end}"
-    for row, answer in zip(window.rows, answers, strict=True):
-        fields = [_dumps(v) if isinstance(v, list) else v for v in answer.values()]
-        body = row.line.rstrip("\r\n")
-        yield f"{body},{_csv_line(fields)}{row.line[len(body) :] or end}"
-
-
-# `writerow` returns what `write` does.
-_csv_line = csv.writer(SimpleNamespace(write=str), lineterminator="").writerow
-
-
-def _check_room(source, kind, first, table):
-    if kind == ".parquet":
-        return
-    fits = {".jsonl": _fits_json, ".csv": _fits_csv}[kind]
-    for field in table.schema:
-        if not fits(field.type):
-            raise DataError(
-                f"{source}: column {field.name!r} holds {field.type}, which a {kind} has no room for: "
-                "answer it into a .parquet"
-            )
-        _values(source, first, field.name, table[field.name])
-
-
-def _fits_json(kind: pa.DataType) -> bool:
-    t = pa.types
-    if t.is_dictionary(kind) or t.is_list(kind) or t.is_large_list(kind):
-        return _fits_json(kind.value_type)
-    if t.is_struct(kind):
-        return all(_fits_json(field.type) for field in kind)
-    plain = t.is_null, t.is_boolean, t.is_integer, t.is_floating, t.is_string, t.is_large_string
-    return any(test(kind) for test in plain)
-
-
-def _fits_csv(kind: pa.DataType) -> bool:
-    t = pa.types
-    if t.is_dictionary(kind):
-        return _fits_csv(kind.value_type)
-    bytes_ = t.is_binary, t.is_large_binary, t.is_fixed_size_binary, t.is_binary_view
-    return not any(test(kind) for test in (*bytes_, t.is_nested, t.is_string_view))
-
-
-def _column(name, answers, kind) -> tuple[pa.Field, pa.Array]:
-    values, type_ = [answer[name] for answer in answers], ANSWERS[name]
-    if kind == ".csv" and pa.types.is_nested(type_):
-        values, type_ = [_dumps(value) for value in values], pa.string()
-    return pa.field(name, type_), pa.array(values, type_)
-
-
-class _JsonlTables:
-    """Tables as lines of JSON."""
-
-    def __init__(self, file, schema):
-        self.file, self.written = file, 0
-
-    def write_table(self, table):
-        for row in table.to_pylist():
-            self.written += 1
-            try:
-                self.file.write(f"{_dumps(row)}\n".encode())
-            except ValueError:
-                raise DataError(
-                    f"row {self.written} holds NaN or infinity, which a .jsonl has no room for: "
-                    "answer it into a .parquet"
-                ) from None
-
-    def close(self):
-        pass
-
-
-RAW = {".jsonl": _raw_jsonl, ".csv": _raw_csv}
-TABLES = {".jsonl": _JsonlTables, ".csv": pa.csv.CSVWriter, ".parquet": pq.ParquetWriter}
