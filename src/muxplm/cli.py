@@ -1,6 +1,7 @@
 """The `muxplm` command: one sub-command a step of the workflow. Heavy imports wait for their step."""
 
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from muxplm import config as configuration
 from muxplm.config import ConfigError, nearest
 from muxplm.files import DataError
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 Files = Annotated[
     list[Path], typer.Option("--config", help="Laid over config/config.yaml, in order.")
@@ -19,6 +20,24 @@ Files = Annotated[
 Model = Annotated[str, typer.Argument(help="A variant, e.g. mux-bert-base-n2.")]
 Tasks = Annotated[str, typer.Option(help="Comma-separated; default: all in the config.")]
 Seeds = Annotated[str, typer.Option(help="Comma-separated; default: all in the config.")]
+
+
+def _print_version(wanted: bool):
+    if wanted:
+        print(f"muxplm {version('muxplm')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print it and stop."
+        ),
+    ] = False,
+):
+    """MUX-PLMs reproduced: a sub-command for each step of the workflow, and for using its models."""
 
 
 @app.command()
