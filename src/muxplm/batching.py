@@ -18,7 +18,7 @@ from transformers.tokenization_utils_base import (
 )
 
 from muxplm.grouping import duplicated, whole_groups
-from muxplm.models.modeling import MuxPreTrainedModel
+from muxplm.models.configuration import MuxConfig
 
 # What models take, and what `tokenizers.Encoding` calls it.
 INPUTS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
@@ -53,7 +53,7 @@ class Grouped:
 
     @property
     def multiplexed(self) -> bool:
-        return isinstance(self.model, MuxPreTrainedModel)
+        return self.model.config.model_type == MuxConfig.model_type
 
     @property
     def instances(self) -> int:

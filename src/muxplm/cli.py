@@ -227,13 +227,18 @@ def export(
     task: str,
     destination: Annotated[Path, typer.Argument(help="The folder to write.")],
     config: Files = (),
+    results: Annotated[
+        Path | None, typer.Option(help="A run's results folder, in the place of --config.")
+    ] = None,
 ):
     """Write a fine-tuned model with tokenizer and model card, ready for the Hub."""
-    from muxplm.reporting.card import export
+    from muxplm.export import export, settings_of
 
-    settings = configuration.load(config)
+    if results is None and not configuration.DEFAULT.exists():
+        raise ConfigError(f"{configuration.DEFAULT} is not here: name a run with --results FOLDER")
+    settings = settings_of(results) if results else configuration.load(config)
     name = _known(model, settings.variants, "variant")
-    export(settings, name, _known(task, settings.tasks, "task"), str(destination))
+    export(settings, name, _known(task, settings.tasks, "task"), destination)
 
 
 @app.command()
