@@ -1,17 +1,21 @@
 """The pages of docs/ that promise to work are run, on small models in the place of the Hub's."""
 
 import json
+import random
 import re
 import shlex
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from conftest import WORDS, build
+from conftest import make_config as make_small_config
 from test_conversion import SEQUENCE, make_config, make_weights, write
+from transformers import AutoConfig, BertTokenizerFast
 
 from muxplm.cli import app
-from muxplm.models.modeling import MuxForMaskedLM
+from muxplm.models.modeling import MuxForMaskedLM, MuxForSequenceClassification
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -48,22 +52,54 @@ def test_from_nothing_to_predictions(tmp_path, monkeypatch, tokenizer):
     assert answers["score"].tolist() == pytest.approx([e["score"] for e in expected], abs=1e-2)
 
 
-@pytest.mark.parametrize("dialect", ["paper", "released"])
-def test_from_ones_own_data_to_a_model(dialect, tmp_path, monkeypatch, tokenizer):
+def test_a_file_of_texts(tmp_path, monkeypatch, tokenizer):
     monkeypatch.chdir(tmp_path)
-    released = {"padded_length": 39} if dialect == "released" else {}
-    build(MuxForMaskedLM, n=2, dialect=dialect, **released).save_pretrained("pretrained")
-    tokenizer.save_pretrained("pretrained")
-    for split in ("train", "validation"):
-        rows = [{"text": word, "label": "ab"[i % 2]} for i, word in enumerate(WORDS)]
-        Path(f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    build(MuxForSequenceClassification, n=2).save_pretrained("my-model")
+    tokenizer.save_pretrained("my-model")
+    Path("reviews.csv").write_text("id,review\n" + "".join(f"00{i},{WORDS[i]}\n" for i in range(7)))
+    (predict,) = blocks("serving.md", "bash")
+    run_command(predict)
+    answers = Path("answers.csv").read_text().splitlines()
+    assert answers[0] == "id,review,prediction,score"
+    assert [line.split(",")[0] for line in answers[1:]] == [f"00{i}" for i in range(7)]
+
+
+def topics(rows: int, seed: int) -> list[dict]:
+    """Five topics that share no word. One text in fifty is longer than the model takes."""
+    generator = random.Random(seed)
+    found = []
+    for i in range(rows):
+        words, length = WORDS[i % 5 :: 5], 60 if i % 50 == 0 else generator.randint(3, 8)
+        text = " ".join(generator.choice(words) for _ in range(length))
+        found.append({"text": text, "label": f"topic {i % 5}"})
+    return found
+
+
+def pretrained_model(folder, tokenizer, dialect):
+    """One layer 64 wide with random weights; 40 tokens, which its tokenizer does not know."""
+    torch.manual_seed(0)
+    encoder = make_small_config(n=2).encoder.to_dict()
+    encoder |= {"hidden_size": 64, "num_hidden_layers": 1, "initializer_range": 0.1}
+    changes = {"dialect": dialect} | ({"padded_length": 40} if dialect == "released" else {})
+    config = AutoConfig.for_model("muxplm", num_instances=2, encoder=encoder, **changes)
+    MuxForMaskedLM(config).save_pretrained(folder)
+    BertTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer).save_pretrained(folder)
+
+
+@pytest.mark.parametrize(("dialect", "learnt"), [("paper", 0.9), ("released", 0.4)])
+def test_from_ones_own_data_to_a_model(dialect, learnt, tmp_path, monkeypatch, tokenizer):
+    """By the page as it stands. Guessing is right once in five; unit keys learn more slowly."""
+    monkeypatch.chdir(tmp_path)
+    pretrained_model("pretrained", tokenizer, dialect)
+    for seed, (split, rows) in enumerate((("train", 2000), ("validation", 200))):
+        Path(f"{split}.jsonl").write_text("\n".join(map(json.dumps, topics(rows, seed))))
     train, answer = blocks("finetuning.md", "python")
     names = {}
-    exec(train.replace("128", "39"), names)
-    losses = [
-        entry["eval_loss"] for entry in names["trainer"].state.log_history if "eval_loss" in entry
-    ]
-    assert len(losses) == 3
+    exec(train, names)
+    log = names["trainer"].state.log_history
+    scores = [entry["eval_accuracy"] for entry in log if "eval_accuracy" in entry]
+    assert len(scores) == 3 and scores[-1] > learnt
     exec(answer, names)
-    assert {found["label"] for found in names["found"]} <= {"a", "b"}
-    assert len(names["found"]) == len(WORDS)
+    labels = names["data"]["validation"]["label"][:100]
+    right = [f["label"] == label for f, label in zip(names["found"], labels, strict=True)]
+    assert sum(right) > 100 * learnt

@@ -3,7 +3,14 @@
 import pytest
 import torch
 from conftest import WORDS, build, make_config
-from transformers import BertForSequenceClassification, BertTokenizerFast, pipeline
+from transformers import (
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertTokenizer,
+    BertTokenizerFast,
+    pipeline,
+)
 
 from muxplm.grouping import duplicated, shuffled
 from muxplm.models.modeling import (
@@ -179,3 +186,171 @@ def test_other_models_keep_their_pipeline(tokenizer, texts):
         expected = plain(**batch).logits.softmax(-1).amax(-1)
     found = answer(texts[:4], batch_size=4)
     assert [entry["score"] for entry in found] == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+# --- The way of this module against transformers' own, at N = 1 ----------------------------------
+
+PIECES = (
+    *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
+    *"abcdefgh",
+    *(f"##{c}" for c in "abcdefgh"),
+)
+
+
+@pytest.fixture(scope="module")
+def pieces():
+    """Words are cut into pieces, and pairs have segments; more than 40 tokens do not fit."""
+    vocabulary = {piece: i for i, piece in enumerate(PIECES)}
+    return BertTokenizer(vocab=vocabulary, model_max_length=40)
+
+
+@pytest.fixture(scope="module")
+def sentences():
+    """Words of one to five pieces, "x" and "." unknown; the last is longer than the model takes."""
+    generator = torch.Generator().manual_seed(0)
+
+    def sentence(words):
+        letters = torch.randint(9, (words, 5), generator=generator).tolist()
+        lengths = torch.randint(1, 6, (words,), generator=generator).tolist()
+        return " ".join(
+            "".join("abcdefghx"[i] for i in w[:n]) for w, n in zip(letters, lengths, strict=True)
+        )
+
+    lengths = torch.randint(1, 8, (30,), generator=generator).tolist()
+    return [f"{sentence(n)}." for n in lengths] + [sentence(60)]
+
+
+def plain(head, task, tokenizer, **names):
+    torch.manual_seed(0)
+    config = make_config().encoder
+    for name, value in names.items():
+        setattr(config, name, value)
+    model = head(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    return pipeline(task, model=model, tokenizer=tokenizer, device="cpu")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"truncation": True},
+        {"truncation": True, "top_k": None},
+        {"truncation": True, "top_k": 2, "function_to_apply": "sigmoid"},
+        {"truncation": True, "max_length": 7},
+        {"truncation": "longest_first", "padding": "max_length", "max_length": 20},
+    ],
+)
+@pytest.mark.parametrize("kind", [None, "multi_label_classification", "regression"])
+def test_texts_are_classified_as_by_transformers(settings, kind, pieces, sentences):
+    labels = {"problem_type": kind, "num_labels": 1 if kind == "regression" else 3}
+    answer = plain(BertForSequenceClassification, "text-classification", pieces, **labels)
+    close(answer.answers(sentences, 4, **settings), answer(sentences, batch_size=1, **settings))
+    pairs = [
+        {"text": a, "text_pair": b} for a, b in zip(sentences[:9], sentences[9:], strict=False)
+    ]
+    close(answer.answers(pairs, 4, **settings), answer(pairs, batch_size=1, **settings))
+    mixed = [*pairs, *sentences]
+    close(answer.answers(mixed, 4, **settings), answer(mixed, batch_size=1, **settings))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"ignore_labels": ["B-X"]},
+        {"aggregation_strategy": "simple"},
+        {"aggregation_strategy": "first", "ignore_labels": []},
+        {"aggregation_strategy": "max"},
+        {"aggregation_strategy": "average"},
+        {"aggregation_strategy": "simple", "stride": 5},
+    ],
+)
+def test_tokens_are_tagged_as_by_transformers(settings, pieces, sentences):
+    names = {"id2label": {0: "O", 1: "B-X", 2: "I-X"}}
+    tag = plain(BertForTokenClassification, "token-classification", pieces, **names)
+    close(tag.answers(sentences, 4, **settings), tag(sentences, batch_size=1, **settings))
+    if "stride" not in settings:
+        words = [sentence.split() for sentence in sentences]
+        split = {"is_split_into_words": True, **settings}
+        close(tag.answers(words, 4, **split), tag(words, batch_size=1, **split))
+
+
+def test_masks_are_filled_as_by_transformers(pieces, sentences):
+    fill = plain(BertForMaskedLM, "fill-mask", pieces)
+    masked = [f"[MASK] {sentence}" for sentence in sentences[:-1]]
+    close(fill.answers(masked, 4, top_k=3), fill(masked, batch_size=1, top_k=3))
+    twice = [f"[MASK] {sentence} [MASK]" for sentence in sentences[:-1]]
+    close(fill.answers(twice, 4, targets=["a", "b"]), fill(twice, batch_size=1, targets=["a", "b"]))
+    with pytest.raises(Exception, match="No mask_token"):
+        fill.answers(["a"], 4)
+
+
+def test_whole_words_are_what_transformers_joins_by_their_first_piece(pieces, sentences):
+    """B-tags alone: aggregation then never joins two words."""
+    names = {"id2label": {0: "B-x", 1: "B-y", 2: "B-z"}}
+    tag = plain(BertForTokenClassification, "token-classification", pieces, **names)
+    expected = tag(sentences, aggregation_strategy="first")
+    for text, entities, theirs in zip(
+        sentences, tag(sentences, whole_words=True, batch_size=8), expected, strict=True
+    ):
+        assert [e["entity"][2:] for e in entities] == [e["entity_group"] for e in theirs]
+        assert [(e["start"], e["end"]) for e in entities] == [
+            (e["start"], e["end"]) for e in theirs
+        ]
+        assert [e["score"] for e in entities] == pytest.approx([e["score"] for e in theirs])
+        assert all(e["word"] == text[e["start"] : e["end"]] for e in entities)
+    with pytest.raises(ValueError, match="whole_words takes sentences as they are"):
+        tag([["a", "b"]], whole_words=True, is_split_into_words=True)
+
+
+# --- Groups, whatever their length -----------------------------------------------------------------
+
+
+def test_groups_of_all_lengths_keep_their_company(folder, texts, tokenizer, monkeypatch):
+    """Windows shorter than the list, of no multiple of N; sorting moves groups, not rows."""
+    answer = pipeline("text-classification", folder["text-classification"], device="cpu")
+    expected = by_hand(answer.model, tokenizer, texts).max(dim=-1).values.tolist()
+    monkeypatch.setattr(MuxTextClassificationPipeline, "window", 10)
+    for size in (1, 4, 20):
+        found = [entry["score"] for entry in answer(texts, batch_size=size)]
+        assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_little_of_a_batch_is_padding(folder, texts, monkeypatch):
+    """Sorted groups need no more positions than groups of their own, but for the last of a batch."""
+    answer = pipeline("text-classification", folder["text-classification"], device="cpu")
+    positions, forward = [], answer.model.forward
+
+    def counted(input_ids, attention_mask):
+        positions.append(input_ids.numel())
+        return forward(input_ids, attention_mask)
+
+    monkeypatch.setattr(answer.model, "forward", counted)
+    answer(texts, batch_size=1)
+    alone = sum(positions)
+    positions.clear()
+    answer(texts, batch_size=12)
+    assert sum(positions) < 1.15 * alone
+
+
+def test_a_stream_is_answered_as_it_comes(folder, texts):
+    """No more is taken from a generator than a batch before the first answer."""
+    answer, taken = pipeline("text-classification", folder["text-classification"], device="cpu"), []
+
+    def stream():
+        for text in texts:
+            taken.append(text)
+            yield text
+
+    answers = answer(stream(), batch_size=5)  # 6 are whole groups of 3
+    assert next(answers)["score"] == pytest.approx(answer(texts[:3])[0]["score"], abs=1e-5)
+    assert len(taken) == 6
+
+
+@pytest.mark.parametrize("copies", [0, N + 1])
+def test_copies_are_at_least_one_and_at_most_n(folder, texts, copies):
+    answer = pipeline("text-classification", folder["text-classification"], device="cpu")
+    with pytest.raises(ValueError, match=f"copies is {copies}; it must be from 1 to N = 3"):
+        answer(texts, copies=copies)

@@ -1,6 +1,7 @@
 """The `muxplm` command: one sub-command a step of the workflow. Heavy imports wait for their step."""
 
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -8,11 +9,12 @@ import typer
 import yaml
 
 from muxplm import config as configuration
-from muxplm import experiments, hub, recipes
+from muxplm import experiments
+from muxplm.arguments import known, seed_list, settings_of_job, task_list
 from muxplm.files import DataError
-from muxplm.mistakes import ConfigError, nearest
+from muxplm.mistakes import ConfigError
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 Files = Annotated[
     list[Path], typer.Option("--config", help="Laid over config/config.yaml, in order.")
@@ -28,10 +30,28 @@ Recipe = Annotated[
 ]
 
 
+def _print_version(wanted: bool):
+    if wanted:
+        print(f"muxplm {version('muxplm')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print it and stop."
+        ),
+    ] = False,
+):
+    """MUX-PLMs reproduced: a sub-command for each step of the workflow, and for using its models."""
+
+
 @app.command()
 def task_data(task: str, split: str, config: Files = (), recipe: Recipe = ""):
     """Read one split of a task from the config's source, check it, and keep it under results/data."""
-    settings = _settings(config, recipe, "task_data", task=task, split=split)
+    settings = settings_of_job(config, recipe, "task_data", task=task, split=split)
     from muxplm.data.prepare import prepare_task
 
     prepare_task(task, split, settings)
@@ -40,7 +60,7 @@ def task_data(task: str, split: str, config: Files = (), recipe: Recipe = ""):
 @app.command()
 def tokenizer(config: Files = (), recipe: Recipe = ""):
     """Train the WordPiece tokenizer on the corpus, or fetch the pretrained one."""
-    settings = _settings(config, recipe, "tokenizer")
+    settings = settings_of_job(config, recipe, "tokenizer")
     from muxplm.data.prepare import prepare_tokenizer
 
     prepare_tokenizer(settings)
@@ -49,7 +69,7 @@ def tokenizer(config: Files = (), recipe: Recipe = ""):
 @app.command()
 def blocks(config: Files = (), recipe: Recipe = ""):
     """Tokenize the corpus once and pack it into fixed-length blocks."""
-    settings = _settings(config, recipe, "blocks")
+    settings = settings_of_job(config, recipe, "blocks")
     from muxplm.data.prepare import prepare_blocks
 
     prepare_blocks(settings)
@@ -58,7 +78,7 @@ def blocks(config: Files = (), recipe: Recipe = ""):
 @app.command()
 def prime(model: Model, config: Files = (), processes: Processes = 1, recipe: Recipe = ""):
     """Token retrieval: the first stage of a multiplexed model."""
-    settings = _settings(config, recipe, "prime", model=model)
+    settings = settings_of_job(config, recipe, "prime", model=model)
     from muxplm.training.processes import launch
 
     launch(processes)
@@ -70,7 +90,7 @@ def prime(model: Model, config: Files = (), processes: Processes = 1, recipe: Re
 @app.command()
 def pretrain(model: Model, config: Files = (), processes: Processes = 1, recipe: Recipe = ""):
     """Masked language modelling, or replaced-token detection for the ELECTRA families."""
-    settings = _settings(config, recipe, "pretrain", model=model)
+    settings = settings_of_job(config, recipe, "pretrain", model=model)
     from muxplm.training.processes import launch
 
     launch(processes)
@@ -83,9 +103,9 @@ def pretrain(model: Model, config: Files = (), processes: Processes = 1, recipe:
 def fetch(model: Model, task: str = "", config: Files = (), recipe: Recipe = ""):
     """Convert the authors' checkpoint of a variant; with --task, the one fine-tuned on it."""
     if task:
-        settings = _settings(config, recipe, "published", model=model, task=task)
+        settings = settings_of_job(config, recipe, "published", model=model, task=task)
     else:
-        settings = _settings(config, recipe, "released", model=model)
+        settings = settings_of_job(config, recipe, "released", model=model)
     from muxplm.training.fetching import fetch
 
     fetch(settings, model, task or None)
@@ -101,13 +121,13 @@ def finetune(
     recipe: Recipe = "",
 ):
     """Fine-tune on tasks, once for each training seed."""
-    settings = _settings(config, recipe, "finetune", model=model, task=tasks, seed=seeds)
+    settings = settings_of_job(config, recipe, "finetune", model=model, task=tasks, seed=seeds)
     from muxplm.training.processes import launch
 
     launch(processes)
     from muxplm.training.stages import finetune
 
-    finetune(settings, model, _task_list(tasks, settings), _seed_list(seeds, settings))
+    finetune(settings, model, task_list(tasks, settings), seed_list(seeds, settings))
 
 
 @app.command()
@@ -120,10 +140,10 @@ def score(
 ):
     """Score fine-tuned models under every composition seed."""
     stage = "published_scores" if published else "score"
-    settings = _settings(config, recipe, stage, model=model, task=tasks)
+    settings = settings_of_job(config, recipe, stage, model=model, task=tasks)
     from muxplm.evaluation.score import write_scores
 
-    write_scores(settings, model, _task_list(tasks, settings), published)
+    write_scores(settings, model, task_list(tasks, settings), published)
 
 
 @app.command()
@@ -133,7 +153,7 @@ def throughput(
     recipe: Recipe = "",
 ):
     """Measure a set of models in turn, in one process, on one batch."""
-    settings = _settings(config, recipe, "throughput", timed=timed)
+    settings = settings_of_job(config, recipe, "throughput", timed=timed)
     from muxplm.evaluation.throughput import write_throughput
 
     write_throughput(settings, timed)
@@ -142,25 +162,25 @@ def throughput(
 @app.command()
 def ensemble(model: Model, tasks: Tasks = "", config: Files = (), recipe: Recipe = ""):
     """Score a multiplexed model that sees each instance k times, for k from 1 to N."""
-    settings = _settings(config, recipe, "ensembles", model=model, task=tasks)
+    settings = settings_of_job(config, recipe, "ensembles", model=model, task=tasks)
     from muxplm.evaluation.ensembling import write_ensembles
 
-    write_ensembles(settings, model, _task_list(tasks, settings))
+    write_ensembles(settings, model, task_list(tasks, settings))
 
 
 @app.command()
 def compose(model: Model, tasks: Tasks = "", config: Files = (), recipe: Recipe = ""):
     """Score a multiplexed model under each strategy of putting instances together."""
-    settings = _settings(config, recipe, "compositions", model=model, task=tasks)
+    settings = settings_of_job(config, recipe, "compositions", model=model, task=tasks)
     from muxplm.evaluation.composition import write_compositions
 
-    write_compositions(settings, model, _task_list(tasks, settings))
+    write_compositions(settings, model, task_list(tasks, settings))
 
 
 @app.command()
 def muxology(model: Model, config: Files = (), recipe: Recipe = ""):
     """Mean absolute activation and attention entropy of every layer of a pre-trained model."""
-    settings = _settings(config, recipe, "muxology", model=model)
+    settings = settings_of_job(config, recipe, "muxology", model=model)
     from muxplm.evaluation.muxology import write_muxology
 
     write_muxology(settings, model)
@@ -169,8 +189,8 @@ def muxology(model: Model, config: Files = (), recipe: Recipe = ""):
 @app.command()
 def table(name: str, config: Files = (), recipe: Recipe = ""):
     """Write one table as .tex, .csv and .md."""
-    _known(name, experiments.TABLES, "table", "one of the package's")
-    settings = _settings(config, recipe, "tables", name)
+    known(name, experiments.TABLES, "table", "one of the package's")
+    settings = settings_of_job(config, recipe, "tables", name)
     from muxplm.reporting.tables import build
 
     build(name, settings)
@@ -179,8 +199,8 @@ def table(name: str, config: Files = (), recipe: Recipe = ""):
 @app.command()
 def figure(name: str, config: Files = (), recipe: Recipe = ""):
     """Draw one figure as .pdf and .png, its data as .csv."""
-    _known(name, experiments.FIGURES, "figure", "one of the package's")
-    settings = _settings(config, recipe, "figures", name)
+    known(name, experiments.FIGURES, "figure", "one of the package's")
+    settings = settings_of_job(config, recipe, "figures", name)
     from muxplm.reporting.figures import draw
 
     draw(name, settings)
@@ -189,7 +209,7 @@ def figure(name: str, config: Files = (), recipe: Recipe = ""):
 @app.command()
 def claims(config: Files = (), recipe: Recipe = ""):
     """Judge each of the paper's claims by what was measured."""
-    settings = _settings(config, recipe, "claims", *experiments.targets())
+    settings = settings_of_job(config, recipe, "claims", *experiments.targets())
     from muxplm.reporting.claims import write_claims
 
     write_claims(settings)
@@ -254,13 +274,18 @@ def export(
     task: str,
     destination: Annotated[Path, typer.Argument(help="The folder to write.")],
     config: Files = (),
+    results: Annotated[
+        Path | None, typer.Option(help="A run's results folder, in the place of --config.")
+    ] = None,
 ):
     """Write a fine-tuned model with tokenizer and model card, ready for the Hub."""
-    from muxplm.reporting.card import export
+    from muxplm.export import export, settings_of
 
-    settings = configuration.load(config)
-    name = _known(model, settings.variants, "variant")
-    export(settings, name, _known(task, settings.tasks, "task"), str(destination))
+    if results is None and not configuration.DEFAULT.exists():
+        raise ConfigError(f"{configuration.DEFAULT} is not here: name a run with --results FOLDER")
+    settings = settings_of(results) if results else configuration.load(config)
+    name = known(model, settings.variants, "variant")
+    export(settings, name, known(task, settings.tasks, "task"), destination)
 
 
 @app.command()
@@ -279,7 +304,7 @@ def predict(
     """Label the texts of a file with a fine-tuned model. Texts longer than it takes are cut."""
     from muxplm.prediction import predict
 
-    _known(precision, ("bf16", "fp32", "auto"), "precision")
+    known(precision, ("bf16", "fp32", "auto"), "precision")
     predict(model, source, output, text, batch_size, precision, composition_seed, copies)
 
 
@@ -295,51 +320,6 @@ def pin(config: Files = ()):
 def schema():
     """Print the JSON schema of the config, as workflow/schemas/config.schema.yaml holds it."""
     print(yaml.safe_dump(configuration.schema(), sort_keys=False), end="")
-
-
-def _settings(files, recipe: str, stage: str, *names: str, **cell: str):
-    """The settings of `files`, if the names are in them and they give the recipe that a job was told.
-
-    A config may have changed since the workflow was planned: a job that ran on would leave another
-    model under the planned one's recipe.
-    """
-    settings = configuration.load(files)
-    known = {
-        "model": settings.variants,
-        "split": hub.SPLITS,
-        "timed": experiments.TIMED,
-        "task": settings.tasks,
-        "seed": list(map(str, settings.training_seeds)),
-    }
-    titles = {"model": "variant", "timed": "set of models", "seed": "training seed"}
-    for key, value in cell.items():
-        for name in value.split(",") if value else ():
-            _known(name, known[key], titles.get(key, key))
-    for name in names:
-        _known(name, experiments.targets(), "table or figure")
-    for axis, listed in (("task", _task_list), ("seed", _seed_list)):
-        if axis in cell:
-            cell[axis] = listed(cell[axis], settings)
-    if recipe and (found := recipes.of_job(settings, stage, *names, **cell)) != recipe:
-        raise ConfigError(
-            f"this job was planned for recipe {recipe} and {' '.join(map(str, files)) or 'the config'} "
-            f"gives {found}: start the workflow again"
-        )
-    return settings
-
-
-def _known(name, known, what, where="in this config"):
-    if name not in known:
-        raise ConfigError(f"{what} {name!r} is not {where}{nearest(name, known)}")
-    return name
-
-
-def _task_list(tasks: str, settings):
-    return [task for task in tasks.split(",") if task] or settings.tasks
-
-
-def _seed_list(seeds: str, settings):
-    return [int(seed) for seed in seeds.split(",") if seed] or settings.training_seeds
 
 
 def main():

@@ -13,6 +13,11 @@ class DataError(ValueError):
     """Bad input; the message is one sentence that names the file or key and the fix."""
 
 
+def in_one_line(error: Exception) -> str:
+    """What went wrong, short enough to stand in a sentence."""
+    return " ".join(str(error).split())[:160]
+
+
 @contextlib.contextmanager
 def atomic_folder(folder):
     """Yields a new folder to fill; it takes the place of `folder` only if nothing was raised.
@@ -108,3 +113,35 @@ def check_manifest(folder: Path):
             raise DataError(f"{path} is missing")
         if entry != {"bytes": path.stat().st_size, "sha256": sha256(path)}:
             raise DataError(f"{path} is not what was written")
+
+
+@contextlib.contextmanager
+def replacing(path: Path):
+    """Yields a new binary file, which takes the place of `path` if nothing was raised.
+
+    On Linux the file has no name until then, so that a killed process leaves nothing behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.draft")
+    draft.unlink(missing_ok=True)
+    nameless = _nameless(path.parent)
+    try:
+        with nameless or open(draft, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            if nameless:
+                # Any src_dir_fd makes it follow the link that /proc has in the file's place.
+                os.link(f"/proc/self/fd/{file.fileno()}", draft, src_dir_fd=file.fileno())
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _nameless(folder: Path):
+    """A file that goes with its process, if the system has such a thing."""
+    try:
+        descriptor = os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o666)
+    except (AttributeError, OSError):
+        return None
+    return open(descriptor, "w+b")

@@ -1,136 +1,140 @@
 """transformers' pipelines over multiplexed models: `pipeline("text-classification", model=FOLDER)`.
 
-The answers to a list do not depend on `batch_size`. Two arguments, of the pipeline or of a call, say how
-the inputs are composed (`muxplm.grouping`):
+The answers to a list do not depend on `batch_size`: N consecutive inputs share a pass, and whole groups
+go through the model in the order of their length, so that little of a batch is padding. Arguments of
+the pipeline or of a call that transformers' own have not:
 
-composition_seed: None multiplexes neighbours of the list; a number, the list shuffled with that seed.
+composition_seed: None multiplexes neighbours of the list; a number, the list shuffled with that seed
+    (`muxplm.grouping`).
 copies: every input goes in that many times, up to N, and its logits are averaged (section 5.4).
+whole_words: a tagger answers for each word, by its first piece, which is where it was trained to.
 
 Importing muxplm puts these classes in the place of transformers' own; other models see no difference.
 """
 
-import copy
-from collections.abc import Sized
+from itertools import islice
 
 import torch
-from torch.nn import functional as F
 from transformers.pipelines import (
     PIPELINE_REGISTRY,
     FillMaskPipeline,
     TextClassificationPipeline,
     TokenClassificationPipeline,
 )
+from transformers.pipelines.token_classification import AggregationStrategy
 
-from muxplm.grouping import duplicated, whole_groups
-from muxplm.models.modeling import MuxPreTrainedModel
+from muxplm.batching import Grouped, given
 
-INPUTS = ("input_ids", "attention_mask")
-NEEDLESS = ("token_type_ids",)  # multiplexed models know no segments
-
-
-class Grouped:
-    """What the pipelines of this module add to transformers'."""
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        limit = self.model.config.max_tokens if self.multiplexed else None
-        if limit and limit < self.tokenizer.model_max_length:
-            self.tokenizer = copy.deepcopy(self.tokenizer)  # the caller's stays as it is
-            self.tokenizer.model_max_length = limit  # what `truncation=True` cuts to
-
-    @property
-    def multiplexed(self) -> bool:
-        return isinstance(self.model, MuxPreTrainedModel)
-
-    def _sanitize_parameters(self, composition_seed=None, copies=None, **kwargs):
-        preprocess, forward, postprocess = super()._sanitize_parameters(**kwargs)
-        grouping = {"composition_seed": composition_seed, "copies": copies}
-        return preprocess, forward | _given(grouping), postprocess
-
-    def run_single(self, inputs, preprocess_params, forward_params, postprocess_params):
-        """A single input is a list of one: its group is made of copies of it."""
-        settings = (preprocess_params, forward_params, postprocess_params)
-        return next(iter(self.get_iterator([inputs], 0, 1, *settings)))
-
-    def get_iterator(self, inputs, num_workers, batch_size, preprocess, forward, postprocess):
-        forward = dict(forward)
-        seed, copies = forward.pop("composition_seed", None), forward.pop("copies", 1)
-        if not self.multiplexed:
-            return super().get_iterator(
-                inputs, num_workers, batch_size, preprocess, forward, postprocess
-            )
-        if copies < 1:
-            raise ValueError(f"copies is {copies}; it must be at least 1")
-        size = whole_groups(batch_size, self.model.config.num_instances)
-        settings = (num_workers, size, preprocess, forward, postprocess)
-        if seed is None and copies == 1:
-            return super().get_iterator(inputs, *settings)
-        if not isinstance(inputs, Sized):
-            raise ValueError("composition_seed and copies need a list, whose length is known")
-        order = duplicated(len(inputs), copies, seed or 0).tolist()
-        found = [[] for _ in inputs]
-        outputs = super().get_iterator([inputs[i] for i in order], *settings).loader
-        for i, output in zip(order, outputs, strict=True):  # before transformers' postprocessing
-            found[i].append(output)
-        return (self.postprocess(_mean(same), **postprocess) for same in found)
-
-    def _forward(self, model_inputs, **kwargs):
-        if not self.multiplexed:
-            return super()._forward(model_inputs, **kwargs)
-        for name in NEEDLESS:
-            model_inputs.pop(name, None)
-        length = model_inputs["input_ids"].shape[1]
-        outputs = super()._forward(self._padded(model_inputs, length), **kwargs)
-        if outputs["logits"].ndim == 3:
-            outputs["logits"] = outputs["logits"][:, :length]  # (R, padded, ...) -> (R, L, ...)
-        return outputs
-
-    def _padded(self, model_inputs, length: int):
-        """Rows of the one length at which a model sees its padding (docs/dialects.md)."""
-        wanted, limit = self.model.config.padded_length, self.model.config.max_tokens
-        if limit and length > limit:
-            raise ValueError(
-                f"an input has {length} tokens and this model takes {limit}: "
-                "shorten it, or pass truncation=True"
-            )
-        if wanted is None:
-            return model_inputs
-        values = {"input_ids": self.tokenizer.pad_token_id, "attention_mask": 0}
-        for name in INPUTS:
-            row = (0, wanted - length)
-            model_inputs[name] = F.pad(model_inputs[name], row, value=values[name])
-        return model_inputs
+PAIR = {"text", "text_pair"}
+USUAL = ({}, {"truncation": False}, {"truncation": True})  # how texts are mostly tokenised
 
 
-def _given(values: dict) -> dict:
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _mean(outputs: list):
-    """One output with the copies' mean logits. Copies are padded to different lengths.
-
-    The outputs of a chunked pipeline are lists of chunks.
-    """
-    if isinstance(outputs[0], list):
-        return [_mean(list(chunks)) for chunks in zip(*outputs, strict=True)]
-    logits = [output["logits"] for output in outputs]
-    if logits[0].ndim == 3:
-        shortest = min(value.shape[1] for value in logits)
-        logits = [value[:, :shortest] for value in logits]
-    outputs[0]["logits"] = torch.stack([value.float() for value in logits]).mean(dim=0)
-    return outputs[0]
+def _are_texts(inputs: list) -> bool:
+    return all(isinstance(given, str) for given in inputs)
 
 
 class MuxTextClassificationPipeline(Grouped, TextClassificationPipeline):
-    pass
+    def rows(self, inputs, **preprocess):
+        """Texts, or pairs of texts, tokenised in one call."""
+        pairs = all(isinstance(given, dict) and set(given) == PAIR for given in inputs)
+        texts = [(given["text"], given["text_pair"]) for given in inputs] if pairs else inputs
+        usual = self.tokenizer.is_fast and preprocess in USUAL
+        if not (usual and (pairs or _are_texts(inputs))):
+            return super().rows(inputs, **preprocess)
+        return ((row, {}) for row, _ in self.tokenised(texts, **preprocess))
+
+    def conclude(self, outputs, **postprocess):
+        """The likeliest label of each input, all at once; what else may be asked is transformers'."""
+        kind, labels = self.model.config.problem_type, self.model.config.id2label
+        if postprocess or len(labels) < 2 or kind not in (None, "single_label_classification"):
+            return super().conclude(outputs, **postprocess)
+        logits = torch.cat([output["logits"] for output in outputs])  # (R, labels)
+        best = logits.softmax(dim=-1).max(dim=-1)
+        scores, found = best.values.tolist(), best.indices.tolist()
+        return [{"label": labels[i], "score": s} for i, s in zip(found, scores, strict=True)]
 
 
 class MuxTokenClassificationPipeline(Grouped, TokenClassificationPipeline):
-    pass
+    def _sanitize_parameters(self, whole_words=None, **kwargs):
+        preprocess, forward, postprocess = super()._sanitize_parameters(**kwargs)
+        return preprocess, forward, postprocess | given({"whole_words": whole_words})
+
+    def rows(self, inputs, **preprocess):
+        """Sentences tokenised in one call; those that come as words, or in chunks, by transformers."""
+        usual = self.tokenizer.is_fast and preprocess == {"is_split_into_words": False}
+        if not (usual and _are_texts(inputs)):
+            return super().rows(inputs, **preprocess)
+        found = zip(inputs, self.tokenised(inputs, truncation=True, offsets=True), strict=True)
+        kept = {"unknown": self.tokenizer.unk_token_id}
+        return ((row, kept | {"sentence": text, "encoding": e}) for text, (row, e) in found)
+
+    def conclude(self, outputs, whole_words=False, **postprocess):
+        """The tags of some sentences, all at once; what else may be asked is transformers'."""
+        ours = all(len(chunks) == 1 and "encoding" in chunks[0] for chunks in outputs)
+        if whole_words and not ours:
+            raise ValueError("whole_words takes sentences as they are, and no stride")
+        grouped = postprocess.get("aggregation_strategy", AggregationStrategy.NONE)
+        if not ours or (grouped != AggregationStrategy.NONE and not whole_words):
+            outputs = [[_unpacked(chunk) for chunk in chunks] for chunks in outputs]
+            return super().conclude(outputs, **postprocess)
+        logits = torch.cat([chunk["logits"][0] for (chunk,) in outputs])  # (sum of L, labels)
+        best = logits.softmax(dim=-1).max(dim=-1)
+        labels = [self.model.config.id2label[i] for i in best.indices.tolist()]
+        tags = zip(labels, best.values.tolist(), strict=True)
+        entities = _words if whole_words else _pieces
+        ignored = postprocess.get("ignore_labels", ["O"])
+        answers = []
+        for (chunk,) in outputs:
+            found = entities(chunk, islice(tags, chunk["logits"].shape[1]))
+            answers.append([entity for entity in found if entity["entity"] not in ignored])
+        return answers
+
+
+def _pieces(chunk: dict, tags) -> list[dict]:
+    """One entity a token: what transformers answers unless it is asked to aggregate."""
+    sentence, encoding = chunk["sentence"], chunk["encoding"]
+    places = zip(encoding.tokens, encoding.ids, encoding.offsets, tags, strict=True)
+    special, found = encoding.special_tokens_mask, []
+    for index, (token, id_, (start, end), (tag, score)) in enumerate(places):
+        if not special[index]:
+            word = sentence[start:end] if id_ == chunk["unknown"] else token
+            entity = {"entity": tag, "score": score, "index": index, "word": word}
+            found.append({**entity, "start": start, "end": end})
+    return found
+
+
+def _words(chunk: dict, tags) -> list[dict]:
+    """One entity a word, from where its first piece begins to where its last one ends."""
+    sentence, encoding, found, last = chunk["sentence"], chunk["encoding"], [], None
+    for word, (start, end), (tag, score) in zip(
+        encoding.word_ids, encoding.offsets, tags, strict=True
+    ):
+        if word is None:  # [CLS] and [SEP]
+            continue
+        if word != last:
+            found.append({"entity": tag, "score": score, "word": "", "start": start, "end": end})
+        found[-1]["end"], last = end, word
+    for entity in found:
+        entity["word"] = sentence[entity["start"] : entity["end"]]
+    return found
+
+
+def _unpacked(chunk: dict) -> dict:
+    """A tokenised sentence as transformers' postprocessing takes it."""
+    if "encoding" not in chunk:
+        return chunk
+    encoding = chunk["encoding"]
+    return {
+        "logits": chunk["logits"],
+        "sentence": chunk["sentence"],
+        "input_ids": torch.tensor([encoding.ids]),
+        "offset_mapping": torch.tensor([encoding.offsets]),
+        "special_tokens_mask": torch.tensor([encoding.special_tokens_mask]),
+    }
 
 
 class MuxFillMaskPipeline(Grouped, FillMaskPipeline):
-    pass
+    window = 1  # logits over a vocabulary are large: no more of them at once than a batch
 
 
 CLASSES = {

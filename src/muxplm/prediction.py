@@ -1,160 +1,136 @@
 """`muxplm predict`: a file of texts through a model, to a file of answers, in constant memory."""
 
-import contextlib
-import json
-import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from tqdm import tqdm
-from transformers import AutoConfig, pipeline
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    pipeline,
+)
 
-from muxplm.files import DataError
+from muxplm import rows
+from muxplm.batching import token_limit
+from muxplm.files import DataError, in_one_line, replacing
+from muxplm.grouping import whole_groups
 from muxplm.models.build import check_vocabulary
-from muxplm.precision import autocast
+from muxplm.precision import autocast, cast_weights
 
-FORMATS = (".jsonl", ".csv", ".parquet")
+# By the end of the model's name: its class, the pipeline's name, and what the pipeline is asked for.
 TASKS = {
-    "ForSequenceClassification": "text-classification",
-    "ForTokenClassification": "token-classification",
+    "ForSequenceClassification": (
+        AutoModelForSequenceClassification,
+        "text-classification",
+        {"truncation": True},
+    ),
+    "ForTokenClassification": (
+        AutoModelForTokenClassification,
+        "token-classification",
+        {"whole_words": True},
+    ),
 }
-WINDOW = 16  # batches that are read, composed and written together
+WINDOW = 1024  # rows, in whole groups, that are read, composed, answered and written together
 
 
 def predict(model, source, output, columns, batch_size, precision, composition_seed, copies):
     """Writes `output`: the rows of `source` with `prediction` and `score`, or a tagger's `entities`.
 
     columns: the column of the text, or those of a text and its pair.
-    composition_seed, copies: as in `muxplm.pipelines`; a seed shuffles a window of WINDOW batches.
+    composition_seed, copies: as in `muxplm.pipelines`; a seed shuffles windows of WINDOW rows.
     Raises DataError, and leaves no output, for input that cannot be read to its end.
     """
     source, output = Path(source), Path(output)
-    for path in (source, output):
-        if path.suffix not in FORMATS:
-            raise DataError(f"{path} is none of {', '.join(FORMATS)}: convert or rename it")
-    answer = load(model, columns)
-    grouping = {"composition_seed": composition_seed, "copies": copies, "batch_size": batch_size}
-    draft = output.with_name(f".{output.name}.draft")
-    draft.parent.mkdir(parents=True, exist_ok=True)
+    _check_files(source, output)
+    answer, settings = load(model, columns, copies)
+    cast_weights(answer.model, precision)
+    if composition_seed is not None:
+        settings["composition_seed"] = composition_seed
+    added = ["entities"] if "whole_words" in settings else ["prediction", "score"]
+    windows = rows.read(source, columns, added, whole_groups(WINDOW, answer.instances))
     try:
         with (
+            replacing(output) as file,
+            rows.writer(file, output.suffix, source) as write,
             tqdm(unit=" rows", disable=not sys.stderr.isatty()) as bar,
-            writer(draft, output) as write,
         ):
-            for frame in read(source, columns, batch_size * WINDOW):
+            for window in windows:
                 with autocast(precision, answer.device.type):
-                    found = answer(_texts(frame, columns), **grouping)
-                write(_joined(frame, _answers(found), source))
-                bar.update(len(frame))
-        os.replace(draft, output)
-    finally:
-        draft.unlink(missing_ok=True)
+                    found = answer.answers(
+                        _inputs(window.texts), batch_size, **settings, copies=copies
+                    )
+                write(window, [_row(answered) for answered in found])
+                bar.update(len(window))
+    except OSError as error:
+        raise DataError(f"{output} cannot be written ({in_one_line(error)})") from None
 
 
-def load(folder, columns):
-    """The pipeline that the model in `folder` was fine-tuned for. Texts too long for it are cut."""
+def _check_files(source: Path, output: Path):
+    for path in (source, output):
+        if path.suffix not in rows.KINDS:
+            raise DataError(f"{path} is none of {', '.join(rows.KINDS)}: convert or rename it")
+        if path.is_dir():
+            raise DataError(f"{path} is a folder: name a file")
+    if output.exists() and source.exists() and output.samefile(source):
+        raise DataError(f"{output} is the input: name another file for the output")
+
+
+def load(folder, columns, copies):
+    """The pipeline of the model in `folder`, and what to ask of it. Texts too long for it are cut.
+
+    DataError for a folder whose model or tokenizer is not whole: nothing is drawn that it lacks.
+    """
+    if not Path(folder, "config.json").is_file():
+        raise DataError(f"{folder} holds no model: name a folder that has a config.json")
     try:
-        title = (AutoConfig.from_pretrained(folder).architectures or ["model"])[0]
-        kinds = [task for end, task in TASKS.items() if title.endswith(end)]
-        device = 0 if torch.cuda.is_available() else "cpu"
-        # A tagger's pipeline cuts unasked.
-        cut = {"truncation": True} if kinds == ["text-classification"] else {}
-        settings = {"device": device, "dtype": torch.float32, **cut}
-        found = pipeline(kinds[0], str(folder), **settings) if kinds else None
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise DataError(f"{folder} holds no model with its tokenizer ({reason})") from None
-    if not kinds:
-        raise DataError(f"{folder} holds a {title}, which predicts no labels")
-    if kinds[0] == "token-classification" and len(columns) > 1:
-        raise DataError(f"{folder} tags tokens: name one text column, not {len(columns)}")
-    check_vocabulary(found.model, found.tokenizer, folder)
-    return found
+        task, settings, model, missing = _read_model(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except DataError:
+        raise
+    except Exception as error:  # damage comes as anything: tokenizers raises Exception itself
+        raise DataError(f"{folder} is damaged ({in_one_line(error)}): copy it again") from None
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # what AutoTokenizer makes of no files
+        raise DataError(f"{folder} has no tokenizer: copy its files beside the model")
+    if missing:
+        names = ", ".join(sorted(missing)[:3])
+        raise DataError(f"{folder} lacks weights that its model needs ({names}): copy it again")
+    for name, weight in model.state_dict().items():
+        if weight.is_floating_point() and not weight.isfinite().all():
+            raise DataError(f"{folder} has weights that are no numbers ({name}): train it again")
+    check_vocabulary(model, tokenizer, folder)
+    n = getattr(model.config, "num_instances", 1)
+    if copies > n:
+        raise DataError(f"--copies is {copies} and {folder} takes {n} texts a pass: at most {n}")
+    if len(columns) > (1 if "whole_words" in settings else 2):
+        raise DataError(f"{folder} does not read {len(columns)} texts a row: name fewer columns")
+    if limit := token_limit(model.config):
+        tokenizer.model_max_length = min(limit, tokenizer.model_max_length)
+    device = 0 if torch.cuda.is_available() else "cpu"
+    return pipeline(task, model=model, tokenizer=tokenizer, device=device), settings
 
 
-def read(source: Path, columns, size: int) -> Iterator[pd.DataFrame]:
-    """The rows of a file, `size` at a time; each has text in every one of `columns`."""
-    start = 0
-    try:
-        for frame in _frames(source, columns, size):
-            for column in columns:
-                if column not in frame:
-                    names = ", ".join(map(str, frame))
-                    raise DataError(f"{source} has no column {column!r}; it has {names}")
-                empty = ~frame[column].map(
-                    lambda text: isinstance(text, str) and bool(text.strip())
-                )
-                if empty.any():
-                    row = start + int(empty.to_numpy().argmax()) + 1
-                    raise DataError(f"{source}: row {row} has no text in column {column!r}")
-            if len(frame):
-                yield frame
-            start += len(frame)
-    except FileNotFoundError:
-        raise DataError(f"{source} is missing") from None
-    except (pa.ArrowInvalid, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{source} is damaged ({' '.join(str(error).split())[:160]})") from None
-    if not start:
-        raise DataError(f"{source} has no rows")
+def _read_model(folder):
+    title = (AutoConfig.from_pretrained(folder).architectures or ["model"])[0]
+    kind = next((end for end in TASKS if title.endswith(end)), None)
+    if kind is None:
+        raise DataError(f"{folder} holds a {title}, which predicts no labels: fine-tune it first")
+    model_class, task, settings = TASKS[kind]
+    model, found = model_class.from_pretrained(
+        folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+    )
+    return task, dict(settings), model, found["missing_keys"]
 
 
-def _frames(source, columns, size):
-    if source.suffix == ".jsonl":
-        return pd.read_json(source, lines=True, chunksize=size, dtype=False)
-    if source.suffix == ".csv":
-        # A text may well be "NA" or "1".
-        return pd.read_csv(
-            source, chunksize=size, dtype=dict.fromkeys(columns, str), keep_default_na=False
-        )
-    return (batch.to_pandas() for batch in pq.ParquetFile(source).iter_batches(size))
-
-
-def _texts(frame, columns) -> list:
-    texts = [frame[column].tolist() for column in columns]
+def _inputs(texts: list[list[str]]) -> list:
     if len(texts) == 1:
         return texts[0]
     return [{"text": a, "text_pair": b} for a, b in zip(*texts, strict=True)]
 
 
-def _answers(found: list) -> dict[str, list]:
-    if isinstance(found[0], dict):
-        labels, scores = ([answer[key] for answer in found] for key in ("label", "score"))
-        return {"prediction": labels, "score": scores}
-    return {"entities": [json.dumps(entities, default=float) for entities in found]}
-
-
-def _joined(frame, answers: dict, source):
-    if taken := [name for name in answers if name in frame]:
-        raise DataError(f"{source} has a column {taken[0]!r} already: rename it")
-    return frame.assign(**answers)
-
-
-@contextlib.contextmanager
-def writer(draft: Path, output: Path):
-    """Yields a function that appends a frame to `draft` in the format of `output`'s name."""
-    opened = []
-
-    def write_parquet(frame):
-        schema = opened[0].schema if opened else None
-        table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
-        if not opened:
-            opened.append(pq.ParquetWriter(draft, table.schema))
-        opened[0].write_table(table)
-
-    def write_csv(frame):
-        frame.to_csv(draft, mode="a", header=not draft.exists(), index=False)
-
-    def write_jsonl(frame):
-        frame.to_json(draft, mode="a", orient="records", lines=True, force_ascii=False)
-
-    draft.unlink(missing_ok=True)
-    yield {".parquet": write_parquet, ".csv": write_csv, ".jsonl": write_jsonl}[output.suffix]
-    for file in opened:
-        file.close()
+def _row(answer) -> dict:
+    if isinstance(answer, dict):
+        return {"prediction": answer["label"], "score": answer["score"]}
+    return {"entities": answer}

@@ -1,6 +1,6 @@
-"""A fine-tuned model as a folder for the Hub: weights, tokenizer, and a card with what was measured."""
+"""The model card of an exported model: what it is, what was measured, how to use it."""
 
-import shutil
+from importlib.metadata import metadata, version
 from pathlib import Path
 
 import jinja2
@@ -8,56 +8,49 @@ import numpy as np
 from huggingface_hub import EvalResult, ModelCardData
 
 from muxplm import experiments
-from muxplm.files import DataError, atomic_folder, read_json, write_text
+from muxplm.files import DataError, read_json
 from muxplm.reporting import captions
 from muxplm.reporting.scores import read_result
 from muxplm.settings import Settings
 from muxplm.tasks import TASKS
 
 TAGS = {"tagging": "token-classification"}
-SOURCES = {
-    "synthetic": "the embedded synthetic language",
-    "local": "a local mirror of the Hub's data sets",
-    "hub": "the Hub's data sets",
+SOURCES = {"local": "a local mirror of the Hub's data sets", "hub": "the Hub's data sets"}
+LIBRARIES = ("torch", "transformers")  # what a folder that brings its code needs
+EXAMPLES = {
+    1: '["a first text", "a second one"]',
+    2: '[{"text": "one half", "text_pair": "the other"}]',
 }
 
 
-def export(settings: Settings, name: str, task_name: str, destination: str):
-    """Writes `destination`: the first training seed's model, its tokenizer and README.md.
+def card(
+    settings: Settings, name: str, task_name: str, seed: int, limit: int | None, folder: str
+) -> str:
+    """The card of a model that takes `limit` tokens and lies in `folder`, the Hub's metadata in front.
 
-    DataError if `destination` exists, or if the model was not fine-tuned and scored.
+    DataError if it was not scored.
     """
-    if Path(destination).exists():
-        raise DataError(f"{destination} exists: delete it or name another folder")
-    seed = settings.training_seeds[0]
-    weights = Path(settings.paths.finetuned(name, task_name, seed))
-    if not weights.exists():
-        raise DataError(f"{weights} is missing: make it with `snakemake --cores all {weights}`")
-    content = card(settings, name, task_name, seed)
-    with atomic_folder(destination) as draft:
-        for file in (*weights.parent.iterdir(), *Path(settings.paths.tokenizer).parent.iterdir()):
-            shutil.copy(file, draft)
-        write_text(draft / "README.md", content)
-
-
-def card(settings: Settings, name: str, task_name: str, seed: int) -> str:
-    """The model card, with the Hub's metadata in front."""
     task, variant = TASKS[task_name], settings.variants[name]
     scores = read_result(settings.paths.scores(name, task_name))
     runs = [run["metrics"][task.metric] for run in scores["scores"] if run["training_seed"] == seed]
     if not runs:
         raise DataError(f"{settings.paths.scores(name, task_name)} has no training seed {seed}")
     values = 100 * np.array(runs)
-    dataset = task.title + (" (synthetic)" if settings.data.source == "synthetic" else "")
+    synthetic = settings.data.source == "synthetic"
+    dataset = task.title + (" (synthetic)" if synthetic else "")
     tag = TAGS.get(task.kind, "text-classification")
+    package = metadata("muxplm")
+    # The authors' weights have a licence of their own.
+    licence = None if settings.released else package["License-Expression"]
+    kind = f"{'synthetic-' if synthetic else ''}{task_name}"
     data = ModelCardData(
+        license=licence and licence.lower(),
+        language="en",
         library_name="transformers",
         pipeline_tag=tag,
-        tags=["muxplm", "arxiv:2302.12441"],
+        tags=["muxplm", "arxiv:2302.12441"] + (["synthetic-data"] if synthetic else []),
         model_name=name,
-        eval_results=[
-            EvalResult(tag, task_name, dataset, task.metric, round(float(values.mean()), 2))
-        ],
+        eval_results=[EvalResult(tag, kind, dataset, task.metric, round(float(values.mean()), 2))],
     )
     template = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), trim_blocks=True
@@ -66,6 +59,7 @@ def card(settings: Settings, name: str, task_name: str, seed: int) -> str:
         card_data=data.to_yaml(),
         model=name,
         task=task,
+        dataset=dataset,
         variant=variant,
         family=variant.recipe,
         n=variant.n,
@@ -75,13 +69,32 @@ def card(settings: Settings, name: str, task_name: str, seed: int) -> str:
         mean=f"{values.mean():.1f}",
         std=f"{values.std():.1f}",
         best=f"{values.max():.1f}",
-        majority=f"{100 * scores['majority'].get(task.metric, float('nan')):.1f}",
+        majority=scores["majority"].get(task.metric),
         seed=seed,
         seeds=len(values),
-        source=SOURCES[settings.data.source],
+        source=SOURCES.get(settings.data.source),
+        licence=licence,
+        released=settings.released and experiments.released_id(variant),
         pipeline_tag=tag,
+        limit=limit,
+        folder=folder,
+        example=EXAMPLES[len(task.columns)],
+        version=version("muxplm"),
+        repository=_repository(package),
+        libraries=" ".join(f"{library}=={_release(library)}" for library in LIBRARIES),
         **_speed(settings, name),
     )
+
+
+def _release(library: str) -> str:
+    """A library's version as a package index has it: torch's has "+cpu" behind it here and there."""
+    return version(library).split("+")[0]
+
+
+def _repository(package) -> str | None:
+    """Where the code lies, if the package says so."""
+    urls = dict(line.split(", ", 1) for line in package.get_all("Project-URL") or ())
+    return urls.get("Repository")
 
 
 def _speed(settings: Settings, name: str) -> dict:

@@ -1,0 +1,99 @@
+"""`muxplm export`: a fine-tuned model as a folder for the Hub, with tokenizer, card and its code."""
+
+import importlib.util
+import re
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+
+import transformers
+from transformers import AutoConfig, AutoTokenizer
+
+from muxplm.batching import token_limit
+from muxplm.config import validate
+from muxplm.files import DataError, atomic_folder, read_json, write_json, write_text
+from muxplm.models.configuration import MuxConfig
+from muxplm.reporting.card import card
+from muxplm.settings import Settings
+
+AUTO_CLASSES = (
+    "AutoModel",
+    "AutoModelForMaskedLM",
+    "AutoModelForPreTraining",
+    "AutoModelForSequenceClassification",
+    "AutoModelForTokenClassification",
+)
+IMPORT = re.compile(r"^([ \t]*)from (muxplm[\w.]*) import ", re.MULTILINE)
+
+
+def settings_of(results: Path) -> Settings:
+    """The settings of the last run in a results folder, wherever that lies now."""
+    runs = sorted((results / "config").glob("*.json"), key=lambda file: file.stat().st_mtime)
+    if not runs:
+        raise DataError(f"{results}/config holds no settings: name the results folder of a run")
+    return validate(read_json(runs[-1]) | {"results": str(results)})
+
+
+def export(settings: Settings, name: str, task: str, destination: Path):
+    """Writes `destination`: the first training seed's model, its tokenizer and README.md.
+
+    A multiplexed model's own code goes with it, for who loads it with `trust_remote_code=True`.
+    DataError if `destination` exists, or if the model was not fine-tuned and scored.
+    """
+    if destination.exists():
+        raise DataError(f"{destination} exists: delete it or name another folder")
+    seed = settings.training_seeds[0]
+    weights = Path(settings.paths.finetuned(name, task, seed))
+    tokenizer = Path(settings.paths.tokenizer)
+    for path in (weights, tokenizer):
+        if not path.exists():
+            raise DataError(f"{path} is missing: make it with `snakemake --cores all {path}`")
+    config = AutoConfig.from_pretrained(weights.parent)
+    limit = token_limit(config)
+    content = card(settings, name, task, seed, limit, destination.name)
+    with atomic_folder(destination) as draft:
+        for file in set(weights.parent.iterdir()) - {weights}:  # done.json is the workflow's
+            shutil.copy(file, draft)
+        known = AutoTokenizer.from_pretrained(tokenizer.parent)
+        known.model_max_length = limit or known.model_max_length  # what `truncation=True` cuts to
+        known.save_pretrained(draft)
+        if isinstance(config, MuxConfig):
+            write_code(draft)
+        write_text(draft / "README.md", content)
+
+
+def write_code(folder: Path):
+    """Puts muxplm's models into `folder`, where its config.json tells the Auto classes to look."""
+    classes = {"AutoConfig": MuxConfig}
+    for name in AUTO_CLASSES:
+        classes[name] = getattr(transformers, name)._model_mapping[MuxConfig]
+    files = {}
+    for model_class in classes.values():
+        _collect(model_class.__module__, files)
+    for name, source in files.items():
+        write_text(folder / f"{name}.py", source)
+    auto_map = {name: f"{_flat(c.__module__)}.{c.__name__}" for name, c in classes.items()}
+    config = read_json(folder / "config.json")
+    write_json(folder / "config.json", config | {"auto_map": auto_map})
+
+
+def _collect(module: str, files: dict[str, str]):
+    """Adds a module's source, and that of each module of muxplm that it imports from, to `files`.
+
+    transformers takes such modules from one folder without sub-folders, by relative imports.
+    """
+    if _flat(module) in files:
+        return
+    source = Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8")
+    origin = (
+        f"# {module} of muxplm {version('muxplm')}, Apache-2.0. `muxplm export` wrote this file.\n"
+    )
+    relative = IMPORT.sub(lambda found: f"{found[1]}from .{_flat(found[2])} import ", source)
+    files[_flat(module)] = origin + relative
+    for _, needed in IMPORT.findall(source):
+        _collect(needed, files)
+
+
+def _flat(module: str) -> str:
+    """muxplm.models.heads -> models_heads"""
+    return module.removeprefix("muxplm.").replace(".", "_")
