@@ -137,9 +137,7 @@ class Target:
     tasks: tuple[str, ...] = GLUE + TOKEN
     needs: tuple[str, ...] = ("scores",)
     timed: str = ""
-    own_tasks: bool = (
-        False  # about the tasks from outside the paper, of which it takes the config's
-    )
+    own_tasks: bool = False  # about the config's tasks from outside the paper
     extensions: bool = False  # families from outside the paper, in a block of their own
     ablations: bool = False  # takes the config's own changes too
     dialects: bool = False  # about the dialects, of which it takes the config's
