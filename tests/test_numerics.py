@@ -106,12 +106,12 @@ def test_comments_docstrings_and_layout_do_not_count(source):
     for file in source.rglob("*.py"):
         file.write_text("# a comment\n\n\n" + file.read_text() + "\n\n# another\n")
     edit(source / "files.py", '"""Bad input; the message', '"""Other words; the message')
-    edit(source / "training/trainer.py", "One training run over", "Another sentence about")
-    edit(source / "training/trainer.py", '"""Removes a finished', '"""Throws away a finished')
+    edit(source / "training/loop.py", "The training loop:", "Another sentence about")
+    edit(source / "training/checkpoints.py", '"""Removes a finished', '"""Throws away a finished')
     edit(
-        source / "training/trainer.py",
-        "    set_seed(seed)\n",
-        "\n    set_seed(\n        seed\n    )\n",
+        source / "training/loop.py",
+        "    processes = join()\n",
+        "\n    processes = (\n        join()\n    )\n",
     )
     assert changed(before) == set()
 
@@ -120,7 +120,7 @@ def test_comments_docstrings_and_layout_do_not_count(source):
     ("file", "old", "new", "stages"),
     [
         ("models/multiplexers.py", "** 0.5", "** 1.0", {"prime", "pretrain", "finetune"}),
-        ("training/trainer.py", '"linear"', '"cosine"', {"prime", "pretrain", "finetune"}),
+        ("training/loop.py", "CLIP = 1.0", "CLIP = 2.0", {"prime", "pretrain", "finetune"}),
         ("evaluation/score.py", "GROUPS = 32", "GROUPS = 31", {"score"}),
         ("data/prepare.py", "2_000_000", "1_000_000", {"task_data", "tokenizer", "blocks"}),
         ("tasks.py", '"matthews"', '"accuracy"', {"task_data", "tables", "claims"}),

@@ -1,29 +1,22 @@
 """Corruption and collation against their definitions; metrics against values worked out by hand."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from conftest import build
 from transformers import BertConfig, BertForMaskedLM, BertTokenizer
 
-from muxplm.data.collation import (
-    MaskTokens,
-    PadRows,
-    ReplaceTokens,
-    collate_retrieval,
-    tokenize_task,
-)
+from muxplm.data.collation import MaskTokens, PadRows, ReplaceTokens, tokenize_task, uniform
 from muxplm.evaluation.metrics import majority, score
 from muxplm.evaluation.score import predict
 from muxplm.models.modeling import (
     MuxForSequenceClassification,
     MuxForTokenClassification,
-    MuxForTokenRetrieval,
 )
-from muxplm.settings import Training
 from muxplm.tasks import TASKS
-from muxplm.training.stages import score_masked_positions_only
-from muxplm.training.trainer import EVALUATIONS, last_whole_checkpoint, train
+from muxplm.training.losses import part_of_loss
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = ["the", "doctor", "help", "##s", "boy"]
@@ -38,43 +31,70 @@ def tokenizer():
 
 @pytest.fixture
 def blocks():
-    """400 blocks of [CLS], 30 words, [SEP]."""
-    words = np.random.default_rng(0).integers(10, 210, (400, 30))
+    """400 blocks of [CLS], 38 words, [SEP]."""
+    words = np.random.default_rng(0).integers(10, 210, (400, 38))
     ends = np.full((400, 1), 1)
-    return list(np.hstack([2 * ends, words, 3 * ends]).astype(np.uint16))
+    return np.hstack([2 * ends, words, 3 * ends]).astype(np.uint16)
+
+
+def corrupt(collate, blocks, first=0):
+    """(original ids, ids, labels)"""
+    batch = collate(blocks, partial(uniform, (5, 0), first, len(blocks)))
+    original = torch.from_numpy(np.stack(blocks).astype(np.int64))
+    return original, batch["input_ids"], batch["labels"]
 
 
 def share(event, of):
     return (event & of).sum().item() / of.sum().item()
 
 
-def test_masking_is_80_10_10_of_15_percent(tokenizer, blocks):
-    torch.manual_seed(0)
-    original = torch.from_numpy(np.stack(blocks).astype(np.int64))
-    batch = MaskTokens(tokenizer, 0.15)(blocks)
-    ids, labels = batch["input_ids"], batch["labels"]
+@pytest.mark.parametrize("rate", [0.15, 0.5])
+def test_masking_is_80_10_10_of_the_same_number_in_each_row(rate, tokenizer, blocks):
+    original, ids, labels = corrupt(MaskTokens(tokenizer, rate), blocks)
     chosen = labels != -100
     words = original >= 10
     assert not chosen[~words].any()
     assert torch.equal(labels[chosen], original[chosen])
     assert torch.equal(ids[~chosen], original[~chosen])
-    # 12 000 words, 1 800 chosen: bounds of about five standard errors.
-    assert share(chosen, words) == pytest.approx(0.15, abs=0.017)
-    assert share(ids == 4, chosen) == pytest.approx(0.8, abs=0.05)
-    assert share(ids == original, chosen) == pytest.approx(0.1, abs=0.04)
+    assert (chosen.sum(1) == rate * 40).all()
+    # 2 400 chosen or more, 63 at each position or more: bounds of about five standard errors.
+    assert share(ids == 4, chosen) == pytest.approx(0.8, abs=0.04)
+    assert share(ids == original, chosen) == pytest.approx(0.1, abs=0.031)
+    often = chosen[:, 1:-1].float().mean(0)
+    assert (often - rate * 40 / 38).abs().max() < 0.11
+    drawn = torch.bincount(ids[chosen & (ids != 4) & (ids != original)], minlength=210).float()
+    assert drawn.max() < 30 * (rate / 0.15) and (drawn[:10].sum() > 0)
+
+
+def test_rows_with_little_to_mask(tokenizer, blocks):
+    """Four positions of ten are wanted; a row of [SEP] alone has none, one with two words two."""
+    rows = np.full((3, 10), 3)
+    rows[1, 4:6], rows[2] = 20, 30
+    _, ids, labels = corrupt(MaskTokens(tokenizer, 0.4), rows)
+    assert (labels != -100).sum(1).tolist() == [0, 2, 4]
+    assert torch.equal(ids[0], torch.full((10,), 3))
+    one, _, labels = corrupt(MaskTokens(tokenizer, 0.01), blocks)
+    assert (labels != -100).sum() == len(one)
+
+
+@pytest.mark.parametrize("corruption", [MaskTokens, ReplaceTokens])
+def test_a_row_is_corrupted_in_the_same_way_in_any_batch(corruption, tokenizer, blocks):
+    collate = corruption(tokenizer, 0.15)
+    _, ids, labels = corrupt(collate, blocks)
+    for first, last in ((0, 7), (7, 8), (100, 400)):
+        _, part, of_part = corrupt(collate, blocks[first:last], first)
+        assert torch.equal(part, ids[first:last]) and torch.equal(of_part, labels[first:last])
+    assert not torch.equal(corrupt(collate, blocks[:7], 1)[1], ids[:7])
 
 
 def test_replacement_is_uniform_and_labels_what_differs(tokenizer, blocks):
-    torch.manual_seed(0)
-    original = torch.from_numpy(np.stack(blocks).astype(np.int64))
-    batch = ReplaceTokens(tokenizer, 0.15)(blocks)
-    ids, labels = batch["input_ids"], batch["labels"].bool()
-    words = original >= 10
+    original, ids, labels = corrupt(ReplaceTokens(tokenizer, 0.15), blocks)
+    labels, words = labels.bool(), original >= 10
     assert torch.equal(labels, ids != original)
     assert not labels[~words].any()
-    assert share(labels, words) == pytest.approx(0.15 * (1 - 1 / 210), abs=0.017)
+    assert share(labels, words) == pytest.approx(0.15 * (1 - 1 / 210), abs=0.015)
     drawn = torch.bincount(ids[labels], minlength=210).float()
-    assert drawn.max() < 30  # 1 800 draws over 210 ids: 8.6 each
+    assert drawn.max() < 32  # 2 280 draws over 210 ids: 10.9 each
 
 
 def test_tags_stand_on_the_first_piece_of_a_word(tokenizer):
@@ -106,17 +126,19 @@ def test_scoring_masked_positions_only_is_the_same_loss(tokenizer, blocks):
         attention_probs_dropout_prob=0.0,
     )
     model = BertForMaskedLM(config)
-    batch = MaskTokens(tokenizer, 0.15)(blocks[:8])
+    _, ids, labels = corrupt(MaskTokens(tokenizer, 0.15), blocks[:8])
+    batch = {"input_ids": ids, "labels": labels}
     full = model(**batch)
     full.loss.backward()
     gradient = model.bert.embeddings.word_embeddings.weight.grad.clone()
     model.zero_grad()
-    score_masked_positions_only(model)
-    sparse = model(**batch)
-    sparse["loss"].backward()
-    torch.testing.assert_close(sparse["loss"], full.loss)
+    scored = []
+    model.cls.register_forward_hook(lambda *call: scored.append(call[-1]))
+    loss = part_of_loss(model, batch, (1.0, 0.0))
+    loss.backward()
+    torch.testing.assert_close(loss, full.loss)
     torch.testing.assert_close(model.bert.embeddings.word_embeddings.weight.grad, gradient)
-    assert len(sparse["logits"]) == (batch["labels"] != -100).sum()
+    assert [len(scores) for scores in scored] == [(labels != -100).sum()]
 
 
 def test_classification_metrics_by_hand():
@@ -179,101 +201,3 @@ def test_predictions_come_back_in_the_order_of_the_rows(kind, ids, mask):
         assert found[i] == expected
     if tagging:
         assert [len(tags) for tags in found] == lengths
-
-
-# --- The validation loss in the course of a training -------------------------------------------
-
-
-@pytest.fixture
-def one_thread():
-    """On models this small threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def start(objective, tokenizer):
-    """A small model with dropout, its collator and N: both draw random numbers in training."""
-    torch.manual_seed(0)
-    if objective == "retrieval":
-        return build(MuxForTokenRetrieval, n=2), collate_retrieval, 2
-    sizes = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    config = BertConfig(vocab_size=len(tokenizer), hidden_size=16, **sizes)
-    return BertForMaskedLM(config), MaskTokens(tokenizer, 0.15), 1
-
-
-def run(objective, tokenizer, blocks, scratch, validation=None, dataset=None, **changes):
-    """Trains for 20 steps; returns the weights and both logs."""
-    model, collate, n = start(objective, tokenizer)
-    training = Training(
-        **{"steps": 20, "rows": 4, "learning_rate": 0.01, "save_every": 100} | changes
-    )
-    logs = train(
-        model,
-        dataset or blocks,
-        collate,
-        training,
-        steps=training.steps,
-        instances=n,
-        seed=3,
-        precision="fp32",
-        scratch=scratch,
-        title=objective,
-        validation=validation,
-    )
-    return model.state_dict(), *logs
-
-
-def same_weights(one, other):
-    return all(torch.equal(one[name], other[name]) for name in one)
-
-
-@pytest.fixture
-def few(blocks, one_thread):
-    """Blocks whose ids every model of this section knows."""
-    return [block % 50 + 5 for block in blocks]
-
-
-@pytest.mark.parametrize("objective", ["retrieval", "mlm"])
-def test_looking_at_the_validation_loss_changes_no_weight(objective, tokenizer, few, tmp_path):
-    with_it, log, validation_log = run(objective, tokenizer, few, tmp_path / "1", few[:20])
-    without, same_log, nothing = run(objective, tokenizer, few, tmp_path / "2")
-    assert same_weights(with_it, without)
-    assert [entry["loss"] for entry in log] == [entry["loss"] for entry in same_log]
-    assert nothing == []
-    # Every third step is the eighth part of 20, rounded up; the end comes on top.
-    assert [entry["step"] for entry in validation_log] == [3, 6, 9, 12, 15, 18, 20]
-    assert len(validation_log) <= EVALUATIONS
-    assert validation_log[-1]["loss"] < validation_log[0]["loss"]
-
-
-@pytest.mark.parametrize("objective", ["retrieval", "mlm"])
-def test_every_evaluation_draws_the_same_masks_and_instances(objective, tokenizer, few, tmp_path):
-    standing_still = {"learning_rate": 1e-12}
-    _, _, log = run(objective, tokenizer, few, tmp_path, few[:20], **standing_still)
-    assert [entry["loss"] for entry in log] == pytest.approx(7 * [log[0]["loss"]], abs=1e-6)
-
-
-class Killed(list):
-    """A data set that can be read only so many times."""
-
-    left = 50
-
-    def __getitem__(self, index):
-        self.left -= 1
-        if self.left < 0:
-            raise KeyboardInterrupt
-        return super().__getitem__(index)
-
-
-def test_a_killed_training_goes_on_to_the_same_end(tokenizer, few, tmp_path):
-    """To the bit, since the collator draws nothing: the batch that is prefetched is drawn anew."""
-    validation, scratch = few[:20], tmp_path / "2"
-    whole = run("retrieval", tokenizer, few, tmp_path / "1", validation)
-    with pytest.raises(KeyboardInterrupt):
-        run("retrieval", tokenizer, few, scratch, validation, Killed(few), save_every=5)
-    assert last_whole_checkpoint(scratch).endswith("checkpoint-5")
-    resumed = run("retrieval", tokenizer, few, scratch, validation)
-    assert same_weights(resumed[0], whole[0])
-    assert resumed[2] == whole[2]

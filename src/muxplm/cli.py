@@ -19,6 +19,9 @@ Files = Annotated[
 ]
 Model = Annotated[str, typer.Argument(help="A variant, e.g. mux-bert-base-n2.")]
 Tasks = Annotated[str, typer.Option(help="Comma-separated; default: all in the config.")]
+Processes = Annotated[
+    int, typer.Option(min=1, help="Train in so many, a GPU each if there are any.")
+]
 Seeds = Annotated[str, typer.Option(help="Comma-separated; default: all in the config.")]
 Recipe = Annotated[
     str, typer.Option(help="Stop unless the config gives this recipe; the workflow says it.")
@@ -53,18 +56,24 @@ def blocks(config: Files = (), recipe: Recipe = ""):
 
 
 @app.command()
-def prime(model: Model, config: Files = (), recipe: Recipe = ""):
+def prime(model: Model, config: Files = (), processes: Processes = 1, recipe: Recipe = ""):
     """Token retrieval: the first stage of a multiplexed model."""
     settings = _settings(config, recipe, "prime", model=model)
+    from muxplm.training.processes import launch
+
+    launch(processes)
     from muxplm.training.stages import prime
 
     prime(settings, model)
 
 
 @app.command()
-def pretrain(model: Model, config: Files = (), recipe: Recipe = ""):
+def pretrain(model: Model, config: Files = (), processes: Processes = 1, recipe: Recipe = ""):
     """Masked language modelling, or replaced-token detection for the ELECTRA families."""
     settings = _settings(config, recipe, "pretrain", model=model)
+    from muxplm.training.processes import launch
+
+    launch(processes)
     from muxplm.training.stages import pretrain
 
     pretrain(settings, model)
@@ -84,10 +93,18 @@ def fetch(model: Model, task: str = "", config: Files = (), recipe: Recipe = "")
 
 @app.command()
 def finetune(
-    model: Model, tasks: Tasks = "", seeds: Seeds = "", config: Files = (), recipe: Recipe = ""
+    model: Model,
+    tasks: Tasks = "",
+    seeds: Seeds = "",
+    config: Files = (),
+    processes: Processes = 1,
+    recipe: Recipe = "",
 ):
     """Fine-tune on tasks, once for each training seed."""
     settings = _settings(config, recipe, "finetune", model=model, task=tasks, seed=seeds)
+    from muxplm.training.processes import launch
+
+    launch(processes)
     from muxplm.training.stages import finetune
 
     finetune(settings, model, _task_list(tasks, settings), _seed_list(seeds, settings))

@@ -15,18 +15,33 @@ class DataError(ValueError):
 
 @contextlib.contextmanager
 def atomic_folder(folder):
-    """Yields a new folder to fill; it takes the place of `folder` only if nothing was raised."""
+    """Yields a new folder to fill; it takes the place of `folder` only if nothing was raised.
+
+    What is in it has reached the disk by then, so that a machine that goes down leaves no empty files.
+    """
     folder = Path(folder)
     draft = folder.with_name(f".{folder.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     try:
         yield draft
+        for path in (*draft.rglob("*"), draft):
+            _flush(path)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(draft, folder)
+    _flush(folder.parent)
+
+
+def _flush(path: Path):
+    """Waits until a file, or a folder's list of files, is on the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def write_bytes(path, content: bytes):
@@ -74,3 +89,22 @@ def gpus() -> int:
     if visible is not None:
         return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
     return len(list(Path("/dev").glob("nvidia[0-9]*")))
+
+
+def write_manifest(folder: Path):
+    """manifest.json: size and digest of each other file of a folder, for `check_manifest`."""
+    listed = {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in folder.iterdir()}
+    write_json(folder / "manifest.json", listed)
+
+
+def check_manifest(folder: Path):
+    """DataError if a file of the folder is not as it was when the manifest was written."""
+    listed = read_json(folder / "manifest.json")
+    if not isinstance(listed, dict) or not listed:
+        raise DataError(f"{folder}/manifest.json lists no files")
+    for name, entry in listed.items():
+        path = folder / name
+        if not path.is_file():
+            raise DataError(f"{path} is missing")
+        if entry != {"bytes": path.stat().st_size, "sha256": sha256(path)}:
+            raise DataError(f"{path} is not what was written")

@@ -16,7 +16,8 @@ _MODELS += ("models/released/heads.py", "models/released/dialect.py")
 _MODELS += ("model_config.py", "precision.py", "data/collation.py")
 _CONVERSION = ("models/released/conversion.py", "models/released/names.py")
 _CONVERSION += ("models/released/their_config.py", "training/fetching.py")
-_TRAINING = (*_MODELS, "training/trainer.py", "training/stages.py")
+_TRAINING = (*_MODELS, "training/stages.py", "training/loop.py", "training/losses.py")
+_TRAINING += ("training/rows.py", "training/processes.py")
 _TRAINING += ("evaluation/language_modeling.py",)
 _SCORE = (*_MODELS, "grouping.py", "evaluation/score.py", "evaluation/metrics.py")
 _DATA = ("data/prepare.py", "data/sources.py", "data/synthetic", "tasks.py")
@@ -43,9 +44,9 @@ STAGES = {
     "tokenizer": Stage(_DATA, 1),
     "blocks": Stage(_DATA, 1),
     "released": Stage((*_MODELS, *_CONVERSION), 1),
-    "prime": Stage(_TRAINING, 1, computes=True),
-    "pretrain": Stage(_TRAINING, 1, computes=True),
-    "finetune": Stage(_TRAINING, 1, computes=True),
+    "prime": Stage(_TRAINING, 2, computes=True),
+    "pretrain": Stage(_TRAINING, 2, computes=True),
+    "finetune": Stage(_TRAINING, 2, computes=True),
     "score": Stage(_SCORE, 2, computes=True),
     "published_scores": Stage(_SCORE, 2, computes=True),
     "ensembles": Stage((*_SCORE, "evaluation/ensembling.py"), 2, computes=True),

@@ -21,9 +21,10 @@ for bundle, (tasks, seeds) in settings.finetunings.items():
         threads: threads("finetune")
         resources:
             **resources_of("finetune"),
+            processes=processes("finetune"),
         params:
             recipe=recipe("finetune", task=tasks, seed=seeds),
             cells=f"--tasks {','.join(tasks)} --seeds {','.join(map(str, seeds))}",
         shell:
-            "muxplm finetune {wildcards.model} {params.cells} --recipe {params.recipe}"
-            " --config {CONFIG:q} > {log:q} 2>&1"
+            "muxplm finetune {wildcards.model} {params.cells} --processes {resources.processes}"
+            " --recipe {params.recipe} --config {CONFIG:q} > {log:q} 2>&1"

@@ -14,10 +14,12 @@ rule prime:
     threads: threads("prime")
     resources:
         **resources_of("prime"),
+        processes=processes("prime"),
     params:
         recipe=recipe("prime"),
     shell:
-        "muxplm prime {wildcards.model} --recipe {params.recipe} --config {CONFIG:q} > {log:q} 2>&1"
+        "muxplm prime {wildcards.model} --processes {resources.processes}"
+        " --recipe {params.recipe} --config {CONFIG:q} > {log:q} 2>&1"
 
 
 rule pretrain:
@@ -34,7 +36,9 @@ rule pretrain:
     threads: threads("pretrain")
     resources:
         **resources_of("pretrain"),
+        processes=processes("pretrain"),
     params:
         recipe=recipe("pretrain"),
     shell:
-        "muxplm pretrain {wildcards.model} --recipe {params.recipe} --config {CONFIG:q} > {log:q} 2>&1"
+        "muxplm pretrain {wildcards.model} --processes {resources.processes}"
+        " --recipe {params.recipe} --config {CONFIG:q} > {log:q} 2>&1"

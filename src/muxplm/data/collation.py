@@ -1,53 +1,78 @@
 """Batches: packed blocks for priming and pre-training, tokenised rows for the tasks.
 
 R is the number of rows in a batch, L their length. Consecutive rows are multiplexed together, N at a
-time, so the order in which a sampler draws the rows decides the composition.
+time, so the order in which the rows are drawn decides the composition.
+
+What a collator draws it takes from `noise`, a function of a width: noise(W) are numbers of [0, 1), of
+shape (R, W), those of a row always the same (`uniform`). So a row is corrupted in the same way whatever
+batch it comes in.
 """
+
+from itertools import chain
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
-from transformers import DataCollatorForLanguageModeling
 
 from muxplm.files import DataError
 
+IGNORED = -100  # label of a position that no loss reads
 
-class Blocks(Dataset):
-    """Memory-mapped blocks of token ids, (number of blocks, L)."""
 
-    def __init__(self, blocks: np.ndarray):
-        self.blocks = blocks
+def uniform(key, first_row: int, rows: int, width: int) -> np.ndarray:
+    """Numbers of [0, 1), (rows, width): those of row r depend on the key, the width and r alone.
 
-    def __len__(self):
-        return len(self.blocks)
-
-    def __getitem__(self, index):
-        return self.blocks[index]
+    key: two integers below 2**64. Philox is a function of a key and a count, so it can start anywhere.
+    """
+    counts = -(-width // 4)  # it makes four numbers a count
+    generator = np.random.Generator(np.random.Philox(key=key, counter=first_row * counts))
+    return generator.random((rows, 4 * counts))[:, :width]
 
 
 def stack(blocks) -> torch.Tensor:
-    """A list of R blocks of length L -> ids (R, L), int64."""
-    return torch.from_numpy(np.stack(blocks).astype(np.int64))
+    """R blocks of length L, as an array or a list -> ids (R, L), int64."""
+    return torch.from_numpy(np.asarray(blocks).astype(np.int64))
 
 
-def collate_retrieval(blocks):
+def collate_retrieval(blocks, noise=None):
     """Every token is to be read back."""
     ids = stack(blocks)
     return {"input_ids": ids, "labels": ids}
 
 
+def _is_special(tokenizer) -> np.ndarray:
+    """By token id, (V,): whether nothing may corrupt it."""
+    special = np.zeros(len(tokenizer), dtype=bool)
+    special[tokenizer.all_special_ids] = True
+    return special
+
+
 class MaskTokens:
-    """BERT's corruption: of `rate` of the tokens 80 % become [MASK], 10 % random, 10 % stay."""
+    """BERT's corruption: of `rate` of the tokens 80 % become [MASK], 10 % random, 10 % stay.
+
+    Each row has the same number of masked tokens, as in BERT's own code: `rate` of its length, special
+    tokens counted but never chosen. Only a row with fewer other tokens has fewer.
+    """
 
     def __init__(self, tokenizer, rate: float):
-        self.special = torch.tensor(tokenizer.all_special_ids)
-        self.library = DataCollatorForLanguageModeling(tokenizer, mlm_probability=rate)
+        self.special, self.mask, self.rate = _is_special(tokenizer), tokenizer.mask_token_id, rate
 
-    def __call__(self, blocks):
-        ids = stack(blocks)
-        special = torch.isin(ids, self.special)
-        ids, labels = self.library.torch_mask_tokens(ids, special_tokens_mask=special)
-        return {"input_ids": ids, "labels": labels}
+    def __call__(self, blocks, noise):
+        ids = np.asarray(blocks).astype(np.int64)  # (R, L)
+        length = ids.shape[1]
+        k = min(length, max(1, round(self.rate * length)))
+        order, kind, word = np.split(noise(length + 2 * k), [length, length + k], axis=1)
+        order[self.special[ids]] = 1  # behind every other token
+        chosen = np.sort(np.argpartition(order, k - 1, axis=1)[:, :k], axis=1)  # (R, k) positions
+        original = np.take_along_axis(ids, chosen, axis=1)  # (R, k)
+        free = ~self.special[original]
+        drawn = (word * len(self.special)).astype(np.int64)
+        corrupted = np.select(
+            [~free, kind < 0.8, kind < 0.9], [original, self.mask, drawn], original
+        )
+        labels = np.full_like(ids, IGNORED)
+        np.put_along_axis(labels, chosen, np.where(free, original, IGNORED), axis=1)
+        np.put_along_axis(ids, chosen, corrupted, axis=1)
+        return {"input_ids": torch.from_numpy(ids), "labels": torch.from_numpy(labels)}
 
 
 class ReplaceTokens:
@@ -58,15 +83,15 @@ class ReplaceTokens:
     """
 
     def __init__(self, tokenizer, rate: float):
-        self.special = torch.tensor(tokenizer.all_special_ids)
-        self.vocab_size, self.rate = len(tokenizer), rate
+        self.special, self.rate = _is_special(tokenizer), rate
 
-    def __call__(self, blocks):
-        original = stack(blocks)
-        chosen = torch.rand(original.shape) < self.rate
-        chosen &= ~torch.isin(original, self.special)
-        ids = torch.where(chosen, torch.randint(self.vocab_size, original.shape), original)
-        return {"input_ids": ids, "labels": (ids != original).long()}
+    def __call__(self, blocks, noise):
+        original = np.asarray(blocks).astype(np.int64)  # (R, L)
+        kind, word = np.split(noise(2 * original.shape[1]), 2, axis=1)
+        chosen = (kind < self.rate) & ~self.special[original]
+        ids = np.where(chosen, (word * len(self.special)).astype(np.int64), original)
+        labels = (ids != original).astype(np.int64)
+        return {"input_ids": torch.from_numpy(ids), "labels": torch.from_numpy(labels)}
 
 
 COLLATORS = {"mlm": MaskTokens, "rtd": ReplaceTokens}
@@ -78,19 +103,24 @@ class PadRows:
     def __init__(self, pad_token_id: int, length: int | None = None):
         self.pad, self.length = pad_token_id, length
 
-    def __call__(self, rows):
-        length = self.length or max(len(row["input_ids"]) for row in rows)
-        ids = torch.full((len(rows), length), self.pad)
-        for i, row in enumerate(rows):
-            ids[i, : len(row["input_ids"])] = torch.tensor(row["input_ids"])
-        # No token of a text has the padding id, so the mask can be read off the ids.
-        batch = {"input_ids": ids, "attention_mask": (ids != self.pad).long()}
-        if isinstance(rows[0]["labels"], list):
-            labels = torch.full((len(rows), length), -100)
-            for i, row in enumerate(rows):
-                labels[i, : len(row["labels"])] = torch.tensor(row["labels"])
-            return batch | {"labels": labels}
-        return batch | {"labels": torch.tensor([row["labels"] for row in rows])}
+    def __call__(self, rows, noise=None):
+        lengths = np.array([len(row["input_ids"]) for row in rows])
+        real = np.arange(self.length or lengths.max()) < lengths[:, None]  # (R, L)
+        labels = [row["labels"] for row in rows]
+        if isinstance(labels[0], list):
+            labels = _padded(labels, real, IGNORED)
+        return {
+            "input_ids": _padded([row["input_ids"] for row in rows], real, self.pad),
+            "attention_mask": torch.from_numpy(real.astype(np.int64)),
+            "labels": torch.as_tensor(labels),
+        }
+
+
+def _padded(lists, real, filler: int) -> torch.Tensor:
+    """R lists of integers to (R, L), each at the places where `real` is true in its row."""
+    padded = np.full(real.shape, filler)
+    padded[real] = np.fromiter(chain.from_iterable(lists), np.int64, count=real.sum())
+    return torch.from_numpy(padded)
 
 
 def tokenize_task(task, dataset, tokenizer, max_length: int) -> list[dict]:
@@ -117,6 +147,6 @@ def tokenize_task(task, dataset, tokenizer, max_length: int) -> list[dict]:
 def _first_piece(word_ids, tags):
     before = [None, *word_ids[:-1]]
     return [
-        -100 if word is None or word == previous else tags[word]
+        IGNORED if word is None or word == previous else tags[word]
         for word, previous in zip(word_ids, before, strict=True)
     ]

@@ -1,8 +1,11 @@
 """How well a primed or pre-trained model does its own task on the validation blocks."""
 
-import torch
-from torch.utils.data import DataLoader
+from functools import partial
 
+import torch
+
+from muxplm.data.collation import IGNORED, uniform
+from muxplm.grouping import shuffled
 from muxplm.precision import autocast
 
 BLOCKS = 1280  # a number that every N of the paper divides
@@ -11,15 +14,16 @@ SEED = 0
 
 @torch.inference_mode()
 def evaluate_blocks(model, objective, blocks, collate, instances: int, precision) -> dict:
-    """Shares in 0..1: retrieval or masked-token accuracy; for rtd precision-recall F1 as well."""
+    """Shares in 0..1: retrieval or masked-token accuracy; for rtd precision-recall F1 as well.
+
+    blocks: an array (number, L). Of every model, whatever its N, the same tokens are corrupted.
+    """
     model.eval()
-    torch.manual_seed(SEED)  # the same tokens are masked for every model
-    chosen = torch.randperm(len(blocks))[:BLOCKS].tolist()
-    loader = DataLoader(
-        torch.utils.data.Subset(blocks, chosen), batch_size=16 * instances, collate_fn=collate
-    )
+    chosen, size = shuffled(len(blocks), SEED)[:BLOCKS].numpy(), 16 * instances
     hits = total = both = claimed = real = 0
-    for batch in loader:
+    for first in range(0, len(chosen), size):
+        rows = blocks[chosen[first : first + size]]
+        batch = collate(rows, partial(uniform, (SEED, SEED), first, len(rows)))
         labels = batch["labels"].to(model.device)
         with autocast(precision, model.device.type):
             logits = model(input_ids=batch["input_ids"].to(model.device)).logits  # (R, L[, V])
@@ -30,7 +34,7 @@ def evaluate_blocks(model, objective, blocks, collate, instances: int, precision
             real += labels.sum().item()
         else:
             predicted = logits.argmax(dim=-1)
-        kept = labels != -100
+        kept = labels != IGNORED
         hits += (predicted == labels)[kept].sum().item()
         total += kept.sum().item()
     scores = {"accuracy": hits / total}

@@ -32,6 +32,7 @@ class MuxConfig(PreTrainedConfig):
     """
 
     model_type = "muxplm"
+    keys_to_ignore_at_inference = ["task_loss", "retrieval_loss"]  # Trainer takes them for logits
     sub_configs_defaults = {"encoder": SubConfigSpec(config_class=AutoConfig, model_type="bert")}
 
     num_instances: int = 2

@@ -20,12 +20,7 @@ from transformers import (
     AutoModelForTokenClassification,
     PreTrainedModel,
 )
-from transformers.modeling_outputs import (
-    BaseModelOutput,
-    MaskedLMOutput,
-    SequenceClassifierOutput,
-    TokenClassifierOutput,
-)
+from transformers.modeling_outputs import BaseModelOutput, ModelOutput
 
 from muxplm.models.configuration import MuxConfig
 from muxplm.models.dialect import Dialect
@@ -44,6 +39,16 @@ class Encoded:
     summary: torch.Tensor  # (B, 1, H), what classifiers of whole rows read
     input_ids: torch.Tensor  # (B*N, L)
     mask: torch.Tensor  # (B*N, L) of 0 and 1
+
+
+@dataclass
+class MuxOutput(ModelOutput):
+    """What a head says. `loss` is the sum of the two that follow it, weighted."""
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    task_loss: torch.Tensor | None = None  # these two where there is a retrieval weight
+    retrieval_loss: torch.Tensor | None = None
 
 
 class MuxPreTrainedModel(PreTrainedModel):
@@ -153,14 +158,21 @@ class MuxModelWithHead(MuxPreTrainedModel):
         p = self.config.prefix_length if self.dialect.cuts_rows else 0
         return [t if t is None or not p else t[:, :-p] for t in tensors]
 
-    def retrieval_loss(self, encoded: Encoded):
-        """Cross-entropy of one instance's own token, drawn anew for each position of each group.
+    @property
+    def retrieves(self) -> bool:
+        """Whether token retrieval is a part of the loss."""
+        return bool(self.config.retrieval_weight)
+
+    def retrieval_loss(self, encoded: Encoded, instance=None):
+        """Cross-entropy of one instance's own token at each position of each group.
 
         The auto-encoding task of priming (section 3.2): B*L predictions, not N*B*L, as in DataMUX.
+        instance: which of 0..N-1 it is at each position, (B, L); drawn here where it is not given.
         """
         n = self.config.num_instances
         groups, length = encoded.hidden.shape[:2]
-        instance = torch.randint(n, (groups, length), device=encoded.hidden.device)
+        if instance is None:
+            instance = torch.randint(n, (groups, length), device=encoded.hidden.device)
         first_row = torch.arange(0, groups * n, n, device=instance.device)  # (B,)
         rows = first_row[:, None] + instance  # (B, L), row b*N + i
         positions = torch.arange(length, device=rows.device).expand_as(rows)  # (B, L)
@@ -169,12 +181,13 @@ class MuxModelWithHead(MuxPreTrainedModel):
         scores = self.vocabulary_scores(encoded, where=where)  # (M, V)
         return F.cross_entropy(scores.float(), encoded.input_ids[where])
 
-    def total_loss(self, task_loss, encoded: Encoded):
+    def output(self, task_loss, logits, encoded: Encoded, instance) -> MuxOutput:
         """(1 - w) * task + w * retrieval; at w = 0 the retrieval head is not run at all."""
-        weight = self.config.retrieval_weight
-        if not weight:
-            return task_loss
-        return (1 - weight) * task_loss + weight * self.retrieval_loss(encoded)
+        if not self.retrieves:
+            return MuxOutput(task_loss, logits)
+        weight, retrieval = self.config.retrieval_weight, self.retrieval_loss(encoded, instance)
+        total = (1 - weight) * task_loss + weight * retrieval
+        return MuxOutput(total, logits, task_loss, retrieval)
 
 
 class MuxForTokenRetrieval(MuxModelWithHead):
@@ -186,13 +199,17 @@ class MuxForTokenRetrieval(MuxModelWithHead):
         super().__init__(config)
         self.post_init()
 
-    def forward(self, input_ids, attention_mask=None, labels=None):
+    @property
+    def retrieves(self) -> bool:
+        return True
+
+    def forward(self, input_ids, attention_mask=None, labels=None, instance=None):
         """(R, L) ids -> logits (R, L, V), or, given any `labels`, the loss alone."""
         encoded = self.model.encode(input_ids, attention_mask)
         if labels is not None:
-            return MaskedLMOutput(loss=self.retrieval_loss(encoded))
+            return MuxOutput(loss=self.retrieval_loss(encoded, instance))
         scores = self.vocabulary_scores(encoded)  # (B*N, L, V)
-        return MaskedLMOutput(logits=scores[: len(input_ids)])
+        return MuxOutput(logits=scores[: len(input_ids)])
 
 
 class MuxForMaskedLM(MuxModelWithHead):
@@ -204,22 +221,23 @@ class MuxForMaskedLM(MuxModelWithHead):
         super().__init__(config)
         self.post_init()
 
-    def forward(self, input_ids, attention_mask=None, labels=None):
+    def forward(self, input_ids, attention_mask=None, labels=None, instance=None):
         """(R, L) ids -> logits (R, L, V).
 
         With labels (R, L), -100 where nothing was masked, only the M masked positions are
         demultiplexed and scored: loss, and logits (M, V) in row-major order of the labels.
         """
         if labels is not None:
-            input_ids, attention_mask, labels = self.cut(input_ids, attention_mask, labels)
+            inputs = self.cut(input_ids, attention_mask, labels, instance)
+            input_ids, attention_mask, labels, instance = inputs
         encoded = self.model.encode(input_ids, attention_mask)
         if labels is None:
             scores = self.vocabulary_scores(encoded)  # (B*N, L, V)
-            return MaskedLMOutput(logits=scores[: len(input_ids)])
+            return MuxOutput(logits=scores[: len(input_ids)])
         where = (labels != IGNORED).nonzero(as_tuple=True)  # (M,) rows, (M,) positions
         scores = self.vocabulary_scores(encoded, where=where)  # (M, V)
         loss = F.cross_entropy(scores.float(), labels[where])
-        return MaskedLMOutput(loss=self.total_loss(loss, encoded), logits=scores)
+        return self.output(loss, scores, encoded, instance)
 
 
 class MuxForPreTraining(MuxModelWithHead):
@@ -231,18 +249,19 @@ class MuxForPreTraining(MuxModelWithHead):
         self.discriminator = nn.Linear(config.hidden_size, 1)
         self.post_init()
 
-    def forward(self, input_ids, attention_mask=None, labels=None):
+    def forward(self, input_ids, attention_mask=None, labels=None, instance=None):
         """(R, L) ids, labels (R, L) of 1 where a token was replaced -> logits (R, L)."""
         if labels is not None:
-            input_ids, attention_mask, labels = self.cut(input_ids, attention_mask, labels)
+            inputs = self.cut(input_ids, attention_mask, labels, instance)
+            input_ids, attention_mask, labels, instance = inputs
         encoded = self.model.encode(input_ids, attention_mask)
         hidden = self.demultiplex(encoded)[: len(input_ids)]  # (B*N, L, H) -> (R, L, H)
         logits = self.discriminator(F.gelu(self.dense(hidden))).squeeze(-1)  # (R, L)
         if labels is None:
-            return TokenClassifierOutput(logits=logits)
+            return MuxOutput(logits=logits)
         real = encoded.mask[: len(input_ids)].bool()  # (R, L)
         loss = F.binary_cross_entropy_with_logits(logits[real].float(), labels[real].float())
-        return TokenClassifierOutput(loss=self.total_loss(loss, encoded), logits=logits)
+        return self.output(loss, logits, encoded, instance)
 
 
 class MuxForSequenceClassification(MuxModelWithHead):
@@ -256,19 +275,19 @@ class MuxForSequenceClassification(MuxModelWithHead):
         self.classifier = self.dialect.classifier(config, self.of_sequences)
         self.post_init()
 
-    def forward(self, input_ids, attention_mask=None, labels=None):
+    def forward(self, input_ids, attention_mask=None, labels=None, instance=None):
         """(R, L) ids, labels (R,) -> logits (R, num_labels)."""
         encoded = self.model.encode(input_ids, attention_mask)
         read = self.model.demultiplexer(encoded.summary, encoded.prefix)  # (B, 1, H) -> (B*N, 1, H)
         pooled = read[:, 0]  # (B*N, H): no other position is demultiplexed
         logits = self.classifier(self.dropout(pooled[: len(input_ids)]))  # (R, num_labels)
         if labels is None:
-            return SequenceClassifierOutput(logits=logits)
+            return MuxOutput(logits=logits)
         if self.config.num_labels == 1:
             loss = F.mse_loss(logits.squeeze(-1).float(), labels.float())
         else:
             loss = F.cross_entropy(logits.float(), labels)
-        return SequenceClassifierOutput(loss=self.total_loss(loss, encoded), logits=logits)
+        return self.output(loss, logits, encoded, instance)
 
 
 class MuxForTokenClassification(MuxModelWithHead):
@@ -280,15 +299,15 @@ class MuxForTokenClassification(MuxModelWithHead):
         self.classifier = self.dialect.classifier(config, self.of_sequences)
         self.post_init()
 
-    def forward(self, input_ids, attention_mask=None, labels=None):
+    def forward(self, input_ids, attention_mask=None, labels=None, instance=None):
         """(R, L) ids, labels (R, L), -100 where there is none -> logits (R, L, num_labels)."""
         encoded = self.model.encode(input_ids, attention_mask)
         hidden = self.demultiplex(encoded)[: len(input_ids)]  # (B*N, L, H) -> (R, L, H)
         logits = self.classifier(self.dropout(hidden))  # (R, L, num_labels)
         if labels is None:
-            return TokenClassifierOutput(logits=logits)
+            return MuxOutput(logits=logits)
         loss = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
-        return TokenClassifierOutput(loss=self.total_loss(loss, encoded), logits=logits)
+        return self.output(loss, logits, encoded, instance)
 
 
 def _build_encoder(config):

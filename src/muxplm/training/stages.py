@@ -1,32 +1,31 @@
 """The three stages of the paper's recipe (Figure 1): priming, pre-training, fine-tuning."""
 
 import random
-import time
+import sys
 
 import torch
-from torch.nn import functional as F
-from torch.utils.data import Subset
+import transformers
 
 from muxplm import lineage, recipes, trained
-from muxplm.data.collation import (
-    COLLATORS,
-    Blocks,
-    PadRows,
-    collate_retrieval,
-    tokenize_task,
-)
+from muxplm.data.collation import COLLATORS, PadRows, collate_retrieval, tokenize_task
 from muxplm.data.prepare import read_blocks, read_task, read_tokenizer
 from muxplm.evaluation.language_modeling import evaluate_blocks
 from muxplm.model_config import model_config
 from muxplm.models.build import check_vocabulary, load_config, load_model, new_model
 from muxplm.models.released.dialect import finetuning_changes
 from muxplm.tasks import TASKS
-from muxplm.training.trainer import discard, train
+from muxplm.training.checkpoints import discard
+from muxplm.training.loop import train
+from muxplm.training.processes import is_first
 
 SEED = 1  # of priming and pre-training; the paper trains each model once
 # Validation blocks whose loss is followed. Every N of the paper divides it; more of them would cost
 # more than 2 % of the default preset's shortest training.
 FOLLOWED = 120
+
+transformers.logging.set_verbosity_error()
+if not sys.stderr.isatty():
+    transformers.logging.disable_progress_bar()  # a log file wants lines, not bars
 
 
 def prime(settings, name: str):
@@ -50,8 +49,6 @@ def pretrain(settings, name: str):
         model = load_model(objective, before.folder, retrieval_weight=variant.retrieval_rate)
     else:
         model = new_model(objective, model_config(settings, variant, tokenizer))
-    if model.config.model_type == "bert":
-        score_masked_positions_only(model)
     rate = settings.training("pretrain", name).mask_rate
     collate = COLLATORS[objective](tokenizer, rate)
     _train_on_blocks(settings, name, "pretrain", objective, model, collate)
@@ -66,12 +63,11 @@ def _train_on_blocks(settings, name, stage, objective, model, collate):
     training = settings.training(stage, name)
     scratch = settings.paths.scratch_folder(stage, name, recipes.digest(recipe))
     n = settings.variants[name].n
-    validation = Blocks(read_blocks(settings, "validation"))
+    validation = read_blocks(settings, "validation")
     followed = random.Random(SEED).sample(range(len(validation)), min(FOLLOWED, len(validation)))
-    start = time.perf_counter()
-    log, validation_log = train(
+    log, validation_log, seconds = train(
         model,
-        Blocks(read_blocks(settings, "train")),
+        read_blocks(settings, "train"),
         collate,
         training,
         steps=training.steps,
@@ -80,9 +76,10 @@ def _train_on_blocks(settings, name, stage, objective, model, collate):
         precision=settings.precision,
         scratch=scratch,
         title=f"{stage} {name}",
-        validation=Subset(validation, followed),
+        validation=validation[followed],
     )
-    seconds = time.perf_counter() - start
+    if not is_first():
+        return
     scores = evaluate_blocks(model, objective, validation, collate, n, settings.precision)
     print(f"{stage} {name}: {scores}, {seconds:.0f} s", flush=True)
     record = {
@@ -133,8 +130,7 @@ def _finetune_cell(settings, name, task_name, seed, rows, tokenizer, path, recip
     if task.kind == "regression":
         start_from_mean(model, [row["labels"] for row in rows])
     scratch = settings.paths.scratch_folder("finetune", title, recipes.digest(recipe))
-    start = time.perf_counter()
-    log, _ = train(
+    log, _, seconds = train(
         model,
         rows,
         PadRows(tokenizer.pad_token_id, changes.get("padded_length")),
@@ -146,10 +142,10 @@ def _finetune_cell(settings, name, task_name, seed, rows, tokenizer, path, recip
         scratch=scratch,
         title=f"finetune {name} {task.name} seed {seed}",
     )
-    seconds = time.perf_counter() - start
-    record = {"stage": "finetune", "model": name, "task": task_name, "training_seed": seed}
-    trained.save(model, path, recipe, {**record, "seconds": seconds, "log": log})
-    discard(scratch)
+    if is_first():
+        record = {"stage": "finetune", "model": name, "task": task_name, "training_seed": seed}
+        trained.save(model, path, recipe, {**record, "seconds": seconds, "log": log})
+        discard(scratch)
 
 
 def label_names(task) -> dict:
@@ -157,7 +153,10 @@ def label_names(task) -> dict:
     if not task.labels:
         return {"num_labels": 1, "problem_type": "regression"}
     names = dict(enumerate(task.labels))
-    return {"id2label": names, "label2id": {name: i for i, name in names.items()}}
+    described = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
+    if task.kind == "classification":  # else the first forward pass of some encoders says so
+        described["problem_type"] = "single_label_classification"
+    return described
 
 
 @torch.no_grad()
@@ -165,22 +164,3 @@ def start_from_mean(model, labels):
     """Sets a regression head's bias to the mean label, which Adam would take hundreds of steps for."""
     head = [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
     head.bias.fill_(sum(labels) / len(labels))
-
-
-def score_masked_positions_only(model):
-    """Makes BertForMaskedLM score the labelled positions alone, as the multiplexed models do.
-
-    The loss is the same; six in seven of the vocabulary-sized logits are never made. ModernBERT has
-    this built in (sparse_prediction).
-    """
-    full_forward = model.forward
-
-    def forward(input_ids, attention_mask=None, labels=None):
-        if labels is None:
-            return full_forward(input_ids=input_ids, attention_mask=attention_mask)
-        hidden = model.bert(input_ids, attention_mask).last_hidden_state  # (R, L, H)
-        masked = labels != -100  # (R, L)
-        logits = model.cls(hidden[masked])  # (M, V)
-        return {"loss": F.cross_entropy(logits.float(), labels[masked]), "logits": logits}
-
-    model.forward = forward

@@ -1,0 +1,3 @@
+from muxplm.cli import main
+
+main()

@@ -1,0 +1,211 @@
+"""The training loop: AdamW, linear warm-up and decay, clipping, accumulation, logs, checkpoints.
+
+One loop for every stage, and for one process or several. A step sees training.rows sequences a pass
+and training.accumulation passes. It is the same step, to rounding, however many processes share its rows
+and however it is cut into passes: the loss of a part has the weight of the items it is a mean over.
+"""
+
+import math
+import signal
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Event
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from muxplm.files import DataError
+from muxplm.precision import autocast
+from muxplm.training import checkpoints
+from muxplm.training.losses import part_of_loss
+from muxplm.training.processes import join
+from muxplm.training.rows import Rows
+
+CLIP = 1.0  # the largest norm of a step's gradient
+EVALUATIONS = 8  # in the course of a training, evenly spaced; the last one at its end
+EVALUATION_SEED = 0
+TERMINATED = 128 + signal.SIGTERM
+
+
+def train(
+    model,
+    dataset,
+    collate,
+    training,
+    *,
+    steps,
+    instances,
+    seed,
+    precision,
+    scratch,
+    title,
+    validation=None,
+):
+    """Trains `model` in place; returns the logs of training and of validation loss, and the seconds.
+
+    dataset, validation: arrays of blocks (number, L), or lists of rows. The logs are lists of {"step",
+    "loss", ...}; the second is empty without `validation`. training: a `Training` or `Finetuning`
+    section. Checkpoints go to `scratch`; a run that was killed goes on from the last of them, to the
+    same weights and logs to the bit. SIGTERM ends the step, writes a checkpoint and exits with 143.
+
+    DataError if the processes do not divide the rows, or if the loss is no longer finite.
+    """
+    processes = join()
+    if training.rows % processes.count:
+        raise DataError(f"rows: {training.rows} is no multiple of the {processes.count} processes")
+    model.to(processes.device).train()
+    processes.align(model)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = adamw(parameters, training)
+    resumed = processes.of_first(lambda: checkpoints.last_whole(scratch, model))
+    progress = checkpoints.resume(scratch, resumed, model, optimizer)
+    loss = torch.tensor(progress.loss, device=processes.device)  # of the steps since the last log
+    start = time.perf_counter() - progress.seconds
+    log_every, evaluate_every = max(10, steps // 20), math.ceil(steps / EVALUATIONS)
+
+    share = training.rows // processes.count * instances  # rows of this process in a pass
+    retrieved = (model.config.max_tokens or 1) if getattr(model, "retrieves", False) else None
+    rows = Rows(dataset, collate, instances, seed, retrieved)
+
+    def parts_of(step):
+        first = step * training.accumulation * processes.count + processes.rank
+        places = range(first, first + training.accumulation * processes.count, processes.count)
+        return [rows.batch(place * share, share) for place in places]
+
+    followed = []
+    if validation is not None:
+        held_out = Rows(validation, collate, instances, EVALUATION_SEED, retrieved, in_order=True)
+        places = range(0, len(validation), share)[processes.rank :: processes.count]
+        followed = [held_out.batch(at, min(share, len(validation) - at)) for at in places]
+
+    bar = tqdm(  # disable=None: where stderr is no terminal
+        desc=title,
+        total=steps,
+        initial=progress.step,
+        disable=None if processes.rank == 0 else True,
+    )
+
+    def report(name, value):
+        seconds = time.perf_counter() - start
+        if processes.rank == 0:
+            bar.write(f"{title}: step {progress.step}/{steps}, {name} {value:.3f}, {seconds:.0f} s")
+            sys.stdout.flush()
+
+    def save():
+        progress.seconds, progress.loss = time.perf_counter() - start, loss.item()
+        check_finite(progress.loss + norm.item(), title, progress.step, rate)
+        if processes.rank == 0:
+            checkpoints.write(scratch, model, optimizer, progress)
+
+    with ThreadPoolExecutor(1) as ahead, bar, sigterm_asks() as asked:
+        coming, stopped = ahead.submit(parts_of, progress.step), False
+        while progress.step < steps and not stopped:
+            parts = coming.result()
+            if progress.step + 1 < steps:
+                coming = ahead.submit(parts_of, progress.step + 1)  # while this step computes
+            reseed(processes.device, seed, progress.step, processes.rank)  # for dropout
+            rate = learning_rate(training, progress.step, steps)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            own = losses(model, parts, processes, precision, backward=True)
+            loss += processes.add_gradients(parameters, own)
+            norm = torch.nn.utils.clip_grad_norm_(parameters, CLIP)
+            optimizer.step()
+            optimizer.zero_grad()
+            progress.step += 1
+            bar.update()
+
+            if progress.step % log_every == 0 or progress.step == steps:
+                since = progress.log[-1]["step"] if progress.log else 0
+                entry = {"step": progress.step, "loss": loss.item() / (progress.step - since)}
+                entry |= {"grad_norm": norm.item(), "learning_rate": rate}
+                check_finite(entry["loss"] + entry["grad_norm"], title, progress.step, rate)
+                progress.log.append(entry)
+                report("loss", entry["loss"])
+                loss.zero_()
+            if validation is not None and (
+                progress.step % evaluate_every == 0 or progress.step == steps
+            ):
+                value = validation_loss(model, followed, processes, precision)
+                check_finite(value, title, progress.step, rate)
+                progress.validation_log.append({"step": progress.step, "loss": value})
+                report("validation loss", value)
+            stopped = processes.add([asked.is_set()]).item() > 0
+            if stopped or (progress.step % training.save_every == 0 and progress.step < steps):
+                save()
+    if stopped:
+        print(f"{title}: stopped at step {progress.step}, goes on from there when run again")
+        sys.exit(TERMINATED)
+    return progress.log, progress.validation_log, time.perf_counter() - start
+
+
+def adamw(parameters, training):
+    """Weight decay on matrices alone, not on biases and norms."""
+    groups = [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": training.weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, eps=training.adam_epsilon, betas=(0.9, 0.999), fused=True)
+
+
+def learning_rate(training, step: int, steps: int) -> float:
+    """Of the step after `step` others: linear up to training.learning_rate, then linear down to 0."""
+    warmup = int(training.warmup * steps)
+    if step < warmup:
+        return training.learning_rate * step / warmup
+    return training.learning_rate * (steps - step) / max(1, steps - warmup)
+
+
+def losses(model, parts, processes, precision, backward=False):
+    """This process's part of the loss of all `parts` of all processes, a scalar.
+
+    parts: pairs of a batch and what its losses are means over. With `backward`, gradients are added up.
+    """
+    totals = processes.add(sum((items for _, items in parts), start=np.zeros(2))).numpy()
+    total = torch.zeros((), device=processes.device)
+    for batch, items in parts:
+        batch = {name: tensor.to(processes.device) for name, tensor in batch.items()}
+        with autocast(precision, processes.device.type):
+            loss = part_of_loss(model, batch, (items / np.maximum(totals, 1)).tolist())
+        if backward:
+            loss.backward()
+        total += loss.detach()
+    return total
+
+
+@torch.no_grad()
+def validation_loss(model, parts, processes, precision) -> float:
+    model.eval()
+    value = processes.add([losses(model, parts, processes, precision).item()]).item()
+    model.train()
+    return value
+
+
+def check_finite(value: float, title, step, rate):
+    if not math.isfinite(value):
+        raise DataError(
+            f"{title}: the loss is not finite by step {step}, learning rate {rate:.3g}: "
+            "lower learning_rate or lengthen warmup"
+        )
+
+
+def reseed(device, *numbers):
+    """Dropout's generator starts anew from these numbers."""
+    (state,) = np.random.SeedSequence(numbers).generate_state(1, np.uint64).tolist()
+    cuda = device.type == "cuda"
+    generator = torch.cuda.default_generators[device.index] if cuda else torch.default_generator
+    generator.manual_seed(state)
+
+
+@contextmanager
+def sigterm_asks():
+    """Yields an event that SIGTERM sets, instead of ending the process."""
+    asked = Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
