@@ -138,8 +138,8 @@ def left_behind(settings) -> list[str]:
 @pytest.mark.parametrize("name", TASKS)
 def test_the_three_sources_agree(name, tmp_path, hub):
     for split, columns in rows_of(name).items():
-        folder = tmp_path / "data" / pins.LOCAL_FOLDERS[name]
-        write(folder / f"{split.removesuffix('_matched')}.parquet", columns)
+        file = pins.local_file(name, split.removesuffix("_matched"))
+        write(tmp_path / "data" / file, columns)
     found = {
         source: load_both(
             name, make_settings(tmp_path, data={"source": source, "revisions": COMMITS})
@@ -361,7 +361,7 @@ def test_bad_columns_and_rows(name, change, expected, tmp_path):
         "pos": {"tokens": [["a"], ["b", "c"]], "upos": [["X"], ["X", "AUX"]]},
     }[name]
     settings = make_settings(tmp_path, data={"source": "local"})
-    folder = tmp_path / "data" / pins.LOCAL_FOLDERS[name]
+    folder = (tmp_path / "data" / pins.local_file(name, "train")).parent
     write(folder / "train.parquet", good)
     write(folder / "validation.parquet", good)
     prepare_both(name, settings)

@@ -340,7 +340,7 @@ def test_mistakes_are_named(tmp_path):
     with pytest.raises(DataError, match=r"lacks .*\[\(3, 1\), "):
         tables.build("table1", seeds)
     shape = {"small": settings.shapes["base"].model_dump()}
-    with pytest.raises(DataError, match=r"table1 has no rows .*; base;"):
+    with pytest.raises(DataError, match=r"table1 has nothing to show .*; base;"):
         tables.build("table1", settings_for(tmp_path, sizes=["small"], shapes=shape))
 
 

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import extending
 import pandas as pd
 import pytest
 import yaml
@@ -262,16 +263,15 @@ def test_the_plan_names_the_trainings_that_a_change_repeats(copy, monkeypatch):
 
 
 def test_the_page_on_extending_adds_a_row_to_the_ablation(copy):
-    page = (ROOT / "docs/extending.md").read_text()
-    blocks = dict(re.findall(r"```(\w+)\n(.*?)```", page, re.DOTALL))
-    file = copy.folder / "src/muxplm/models/multiplexers.py"
-    before = file.read_text()
-    file.write_text(f"{before}\n\n{blocks['python']}")
-    change, model = yaml.safe_load(blocks["yaml"]), "mux-bert-base-n2-sign"
+    section, model = extending.section("A multiplexer"), "mux-bert-base-n2-sign"
+    before = {copy.folder / path: (copy.folder / path).read_text() for path in section.additions}
+    section.add_to(copy.folder)
+    change = yaml.safe_load(section.configs["sign.yaml"])
     try:
         done = copy.snakemake(change=change, targets=[copy.settings().paths.table("table5", "tex")])
     finally:
-        file.write_text(before)
+        for file, text in before.items():
+            file.write_text(text)
     assert done.returncode == 0, done.stdout[-3000:]
     ran = {(job.stage, job.model) for job in dryrun.parse(done.stdout)}
     assert ran == stages_of(model, "prime", "pretrain", "finetune", "score") | {

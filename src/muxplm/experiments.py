@@ -10,7 +10,7 @@ from itertools import product
 
 from muxplm.released_checkpoints import PUBLISHED, published_id, released_id
 from muxplm.stages import TRAININGS
-from muxplm.tasks import GLUE, GLUE_AVERAGED, TOKEN
+from muxplm.tasks import GLUE, GLUE_AVERAGED, TASKS, TOKEN
 
 SIZES = ("small", "base", "large")
 
@@ -137,6 +137,7 @@ class Target:
     tasks: tuple[str, ...] = GLUE + TOKEN
     needs: tuple[str, ...] = ("scores",)
     timed: str = ""
+    own_tasks: bool = False  # about the config's tasks from outside the paper
     extensions: bool = False  # families from outside the paper, in a block of their own
     ablations: bool = False  # takes the config's own changes too
     dialects: bool = False  # about the dialects, of which it takes the config's
@@ -162,13 +163,15 @@ class Target:
         return list(dict.fromkeys(rows))  # a family without choices yields one row for all changes
 
     def selected_tasks(self, axes: Axes) -> tuple[str, ...]:
-        return tuple(task for task in self.tasks if task in axes.tasks)
+        own = tuple(name for name, task in TASKS.items() if self.own_tasks and not task.group)
+        return tuple(task for task in self.tasks + own if task in axes.tasks)
 
     def is_selected(self, axes: Axes) -> bool:
         """Whether `axes` leave any of its rows and, if it is about tasks, any of those."""
         if self.released not in (None, axes.released):
             return False
-        return bool(self.variants(axes) and (self.selected_tasks(axes) or not self.tasks))
+        about_tasks = self.tasks or self.own_tasks
+        return bool(self.variants(axes) and (self.selected_tasks(axes) or not about_tasks))
 
 
 _ALL = ("bert", "electra", "tmux", "mux-bert", "mux-electra")
@@ -217,6 +220,14 @@ TABLES = {
     "table14": Target("GLUE by task: T-MUX", ("tmux",), SIZES, tasks=GLUE),
     "tokens": Target("NER and POS", _ALL, SIZES, tasks=TOKEN),
     # Beyond the paper.
+    "tasks": Target(
+        "Tasks from outside the paper",
+        _ALL,
+        tasks=(),
+        own_tasks=True,
+        timed="base",
+        extensions=True,
+    ),
     "released": Target(
         "The authors' fine-tuned models",
         ("mux-bert",),

@@ -54,10 +54,16 @@ WIKITEXT = Repo(
 
 LOCAL_CORPUS = "corpus"
 LOCAL_WIKITEXT = f"{LOCAL_CORPUS}/wikitext103_validation.parquet"
-LOCAL_FOLDERS = {task: f"glue/{task}" for task in GLUE} | {
+# Of the paper's tasks; one's own lies in a folder of its name.
+_LOCAL_FOLDERS = {task: f"glue/{task}" for task in GLUE} | {
     "ner": "conll2003",
     "pos": "ud_english_ewt",
 }
+
+
+def local_file(task: str, part: str) -> str:
+    """Where one part of a task's rows lies below the mirror's folder."""
+    return f"{_LOCAL_FOLDERS.get(task, task)}/{part}.parquet"
 
 
 def pinned(repo: Repo, revisions: dict[str, str]) -> Repo:

@@ -64,14 +64,31 @@ def _encoder_config(settings, variant, tokenizer) -> dict:
         "pad_token_id": tokenizer.pad_token_id,
         "initializer_range": model.initializer_range,
     }
-    if variant.recipe.encoder == "modernbert":
-        special = {"bos": "cls", "cls": "cls", "eos": "sep", "sep": "sep"}
-        config |= {f"{k}_token_id": getattr(tokenizer, f"{v}_token_id") for k, v in special.items()}
-        # Gradients and logits only at masked positions; its dropouts are off in the original too.
-        config |= {"sparse_prediction": True}
-    else:
-        names = ("hidden_dropout_prob", "attention_probs_dropout_prob")
-        config |= dict.fromkeys(names, model.dropout)
-    if variant.recipe.encoder == "electra":
-        config |= {"embedding_size": shape.embedding or shape.hidden}
-    return config
+    return config | ENCODERS.get(variant.recipe.encoder, _bert)(config, shape, model, tokenizer)
+
+
+def _bert(config, shape, model, tokenizer) -> dict:
+    names = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+    return dict.fromkeys(names, model.dropout)
+
+
+def _electra(config, shape, model, tokenizer) -> dict:
+    width = {"embedding_size": shape.embedding or shape.hidden}
+    return _bert(config, shape, model, tokenizer) | width
+
+
+def _roberta(config, shape, model, tokenizer) -> dict:
+    # It counts positions from the padding id on.
+    positions = config["max_position_embeddings"] + tokenizer.pad_token_id + 1
+    return _bert(config, shape, model, tokenizer) | {"max_position_embeddings": positions}
+
+
+def _modernbert(config, shape, model, tokenizer) -> dict:
+    special = {"bos": "cls", "cls": "cls", "eos": "sep", "sep": "sep"}
+    ids = {f"{k}_token_id": getattr(tokenizer, f"{v}_token_id") for k, v in special.items()}
+    # Gradients and logits only at masked positions; its dropouts are off in the original too.
+    return ids | {"sparse_prediction": True}
+
+
+# What an encoder's config has beside or instead of the common values; BERT's, where it is not here.
+ENCODERS = {"electra": _electra, "roberta": _roberta, "modernbert": _modernbert}

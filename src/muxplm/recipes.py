@@ -45,7 +45,7 @@ def task_data(settings: Settings, task: str, split: str) -> dict:
             rows["validation"] = data.synthetic.validation_rows
         source = {"seed": data.synthetic.seed, "rows": rows}
     elif data.source == "local":
-        files = [f"{hub.LOCAL_FOLDERS[task]}/{name}.parquet" for name in hub.SPLITS[split]]
+        files = [hub.local_file(task, name) for name in hub.SPLITS[split]]
         source = _files(settings.data_folder, tuple(files))
     else:
         source = str(hub.pinned(hub.TASKS[task], data.revisions))

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from muxplm import experiments, tasks
+from muxplm import experiments, hub, tasks
 from muxplm.experiments import Axes, Variant
 from muxplm.mistakes import explain, nearest
 from muxplm.paths import Paths
@@ -243,6 +243,12 @@ class Settings(Section):
         for task in self.tasks:
             if task not in self.finetune.steps:
                 raise ValueError(f"finetune.steps.{task} is missing although tasks lists {task}")
+            if self.data.source == "synthetic" and not tasks.TASKS[task].group:
+                raise ValueError(
+                    f"tasks: the synthetic language has no {task}: leave it out, or set data.source"
+                )
+            if self.data.source == "hub" and task not in hub.TASKS:
+                raise ValueError(f"tasks: no data set of the Hub is named for {task} in hub.TASKS")
         if self.data.source == "local" and not self.data_folder:
             raise ValueError("data_folder is missing: name the folder, --config data_folder=DIR")
         variants = self.variants if self.overrides else {}

@@ -1,4 +1,4 @@
-"""The eleven tasks as data: what a row holds, what is predicted, how it is scored. No torch here."""
+"""The tasks as data: what a row holds, what is predicted, how it is scored. No torch here."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,9 @@ class Task:
     """One task: `columns` hold the text, `label` the target, `labels` its classes in code order.
 
     `kind` is "classification", "regression" or "tagging"; `metric` names the headline score, the one
-    that GLUE (or the paper, for tagging) averages. Empty `labels` means a real-valued target.
+    that GLUE (or the paper, for tagging) averages. Empty `labels` means a real-valued target, within
+    `bounds`. `group` is the paper's average that it belongs to, "GLUE" or "Token"; "" for a task of
+    one's own, which no table of the paper's shows.
     """
 
     name: str
@@ -18,11 +20,13 @@ class Task:
     label: str
     labels: tuple[str, ...]
     metric: str
+    group: str = ""
+    bounds: tuple[float, float] = (0, 5)
 
 
 def _glue(name, title, columns, labels, metric="accuracy"):
     kind = "classification" if labels else "regression"
-    return Task(name, title, kind, columns, "label", labels, metric)
+    return Task(name, title, kind, columns, "label", labels, metric, "GLUE")
 
 
 _PAIR = ("sentence1", "sentence2")
@@ -51,12 +55,14 @@ TASKS = {
         _glue("rte", "RTE", _PAIR, _NOT_SO),
         _glue("sst2", "SST-2", ("sentence",), ("negative", "positive")),
         _glue("cola", "CoLA", ("sentence",), ("unacceptable", "acceptable"), "matthews"),
-        Task("ner", "NER", "tagging", ("tokens",), "ner_tags", NER_TAGS, "seqeval_f1"),
-        Task("pos", "POS", "tagging", ("tokens",), "upos", UPOS_TAGS, "seqeval_f1"),
+        Task("ner", "NER", "tagging", ("tokens",), "ner_tags", NER_TAGS, "seqeval_f1", "Token"),
+        Task("pos", "POS", "tagging", ("tokens",), "upos", UPOS_TAGS, "seqeval_f1", "Token"),
     )
 }
 
-GLUE = tuple(task.name for task in TASKS.values() if task.kind != "tagging")
-TOKEN = ("ner", "pos")
+GLUE, TOKEN = (
+    tuple(task.name for task in TASKS.values() if task.group == group)
+    for group in ("GLUE", "Token")
+)
 # Section 4 and Appendix E: the two smallest tasks are scored but not averaged.
 GLUE_AVERAGED = tuple(name for name in GLUE if name not in ("wnli", "cola"))

@@ -65,8 +65,8 @@ def _hub_task(task: Task, settings: Settings, parts):
 
 
 def _local_task(task: Task, settings: Settings, parts):
-    folder = _local_folder(settings) / hub.LOCAL_FOLDERS[task.name]
-    files = {part: folder / f"{part}.parquet" for part in parts}
+    folder = _local_folder(settings)
+    files = {part: folder / hub.local_file(task.name, part) for part in parts}
     # Only one task has a second validation split.
     kept = {part: file for part, file in files.items() if part == parts[0] or file.exists()}
     return {part: (str(file), read_table(file)) for part, file in kept.items()}
@@ -158,8 +158,9 @@ def _label_fault(task: Task, label, text) -> str | None:
     """What is wrong with one row's label and how to put it right; None if it is fine."""
     if task.kind == "regression":
         # A comparison with NaN is false, so NaN is a fault too.
-        fine = label is not None and 0 <= label <= 5
-        return None if fine else f"is {label}, not in 0..5: correct it or drop the row"
+        low, high = task.bounds
+        fine = label is not None and low <= label <= high
+        return None if fine else f"is {label}, not in {low}..{high}: correct it or drop the row"
     if task.kind == "classification" and label == -1:
         return "is -1, GLUE's mark of a hidden test label: use the train and validation splits"
     tags = (label or []) if task.kind == "tagging" else [label]

@@ -54,8 +54,6 @@ FIGURE_LABELS = {
     "pareto_token": "Figure 4: Token against speed-up",
     "muxology_activations": "Figure 5: activations by layer",
     "muxology_entropy": "Figure 5: entropy of attention by layer",
-    "training_curves": "Training curves",
-    "ensemble_tradeoff": "Partial ensembling",
 }
 
 
@@ -184,7 +182,7 @@ def figure(name: str, settings: Settings) -> str:
     """What a figure shows, at which scale, and what the config leaves out of it."""
     target = experiments.FIGURES[name]
     sentences = [
-        FIGURES[name],
+        FIGURES.get(name, f"{target.title}."),
         scale(settings, target.variants(settings.axes)),
         left_out(target, settings),
     ]
@@ -195,7 +193,7 @@ def label(name: str) -> str:
     """What a table or figure is called in the HTML report, which sorts by it."""
     if name in FIGURE_LABELS:
         return FIGURE_LABELS[name]
-    number, words = name.removeprefix("table"), experiments.TABLES[name].title
+    number, words = name.removeprefix("table"), experiments.targets()[name].title
     # A page shows two spaces as one, and " 9" comes before "10".
     return f"Table {number:>2}: {words}" if number.isdigit() else words
 

@@ -52,6 +52,19 @@ class Sources:
     def throughput(self) -> dict:
         return read_result(self.settings.paths.throughput(self.target.timed))
 
+    def check(self):
+        """DataError if the config selects nothing that the target shows."""
+        target, nothing = self.target, f"{self.name} has nothing to show under this config"
+        if not self.variants:
+            raise DataError(
+                f"{nothing}: families, sizes and instances must list some of "
+                f"{', '.join(target.families)}; {', '.join(target.sizes)}; an N that they take (1 for "
+                "bert and electra, more for the multiplexed)"
+            )
+        if (target.tasks or target.own_tasks) and not self.tasks:
+            known = ", ".join(target.tasks) or "one's own (docs/extending.md)"
+            raise DataError(f"{nothing}: tasks must list some of {known}")
+
     def of(self, variant: Variant) -> pd.DataFrame:
         return self.scores[self.scores["model"] == variant.name]
 

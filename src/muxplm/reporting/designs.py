@@ -212,6 +212,13 @@ DESIGNS = {
     "tokens": Design(
         _SCORES, ("Model", "Size", "N"), _token_columns, _token_notes, block="its size"
     ),
+    "tasks": Design(
+        (single_tasks, throughputs),
+        ("Model", "N"),
+        lambda s: [*_titled(s, spread=_BOTH, paper=None), replace(_SPEED, paper=None)],
+        partial(_notes, trainings=True),
+        bold=nothing,
+    ),
     **dict.fromkeys(("released", "released_tmux"), _PUBLISHED),
     "dialects": Design(
         (analyses.dialects,),

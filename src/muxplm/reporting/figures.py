@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from muxplm import experiments, tasks
-from muxplm.files import DataError, write_bytes, write_text
+from muxplm.files import write_bytes, write_text
 from muxplm.mistakes import nearest
 from muxplm.reporting import captions, style
 from muxplm.reporting.analyses import read_runs
@@ -120,7 +120,7 @@ def draw(name: str, settings: Settings):
     if name not in DRAWERS:
         raise ValueError(f"no figure {name!r}{nearest(name, DRAWERS)}")
     sources = Sources(name, experiments.FIGURES[name], settings)
-    _check(sources)
+    sources.check()
     with style.styled():
         figure, data = DRAWERS[name](sources)
         pictures = {suffix: style.rendered(figure, suffix) for suffix in ("pdf", "png")}
@@ -128,18 +128,3 @@ def draw(name: str, settings: Settings):
         write_bytes(settings.paths.figure(name, suffix), picture)
     table = data.to_csv(index=False, float_format="%.6g")
     write_text(settings.paths.figure(name, "csv"), table)
-
-
-def _check(sources: Sources):
-    target = sources.target
-    if not sources.variants:
-        raise DataError(
-            f"{sources.name} has nothing to show under this config: families, sizes and instances "
-            f"must list some of {', '.join(target.families)}; {', '.join(target.sizes)}; an N that "
-            "they take (1 for bert and electra, more for the multiplexed)"
-        )
-    if target.tasks and not sources.tasks:
-        raise DataError(
-            f"{sources.name} has nothing to show under this config: tasks must list some of "
-            f"{', '.join(target.tasks)}"
-        )

@@ -4,7 +4,7 @@ import io
 from itertools import cycle
 from textwrap import fill
 
-from matplotlib import rc_context
+from matplotlib import cycler, rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
@@ -24,6 +24,7 @@ STYLE = {
     **{"xtick.labelsize": 7, "ytick.labelsize": 7, "lines.linewidth": 1.2, "lines.markersize": 3},
     **{"axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6},
     **{"axes.grid": True, "grid.color": "0.92", "grid.linewidth": 0.6, "axes.axisbelow": True},
+    **{"axes.prop_cycle": cycler(color=COLOURS)},
     **{"legend.frameon": False, "legend.title_fontsize": 7, "pdf.fonttype": 42, "savefig.dpi": DPI},
 }
 BARS = {"elinewidth": 0.6, "capsize": 1.5, "capthick": 0.6}

@@ -11,7 +11,7 @@ import pandas as pd
 
 from muxplm import experiments, tasks
 from muxplm.experiments import FAMILIES, SIZES, Axes
-from muxplm.files import DataError, write_text
+from muxplm.files import write_text
 from muxplm.reporting import captions, paper
 from muxplm.reporting.cells import Sources, tidy
 from muxplm.reporting.designs import BLOCKS, DESIGNS, NAMES, TEXT_TABLES, Design
@@ -38,15 +38,10 @@ OTHER_VERSION = "From the paper's other version (not measured here)"
 def build(name: str, settings: Settings):
     """Writes the table, a key of experiments.TABLES, as .tex, .csv, .md and .html.
 
-    DataError if an input is missing or the config selects none of the table's rows.
+    DataError if an input is missing or the config selects nothing that the table shows.
     """
     sources = Sources(name, experiments.TABLES[name], settings)
-    if not sources.variants:
-        raise DataError(
-            f"{name} has no rows under this config: families, sizes and instances must list some of "
-            f"{', '.join(sources.target.families)}; {', '.join(sources.target.sizes)}; an N that "
-            "they take (1 for bert and electra, more for the multiplexed)"
-        )
+    sources.check()
     table, layout = TEXT_TABLES[name](sources) if name in TEXT_TABLES else _designed(sources)
     for suffix, content in {
         "tex": latex(layout, label=f"tab:{name}"),
