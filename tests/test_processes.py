@@ -63,19 +63,23 @@ def weights(folder: Path, processes: int) -> dict:
     }
 
 
-def test_two_processes_train_to_the_weights_of_one(tmp_path_factory):
-    one, two = (weights(tmp_path_factory.mktemp(f"of{count}"), count) for count in (1, 2))
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    return weights(tmp_path_factory.mktemp("of1"), 1)
+
+
+def test_two_processes_train_to_the_weights_of_one(one, tmp_path_factory):
+    two = weights(tmp_path_factory.mktemp("of2"), 2)
     for cell, tensors in one.items():
         for name, tensor in tensors.items():
             message = f"{cell} {name}"
             torch.testing.assert_close(two[cell][name], tensor, rtol=0, atol=1e-6, msg=message)
 
 
-def test_accumulated_passes_train_to_the_weights_of_one(tmp_path_factory):
-    """Of the same global batch: a base model with the large one's seed and shape has its weights."""
-    found = weights(tmp_path_factory.mktemp("accumulated"), 1)
+def test_accumulated_passes_train_to_the_weights_of_one(one):
+    """Of the same global batch: the large models here have the base ones' shape and seed."""
     for stage in ("pretrain", "finetune"):
         for base, large in ((MODELS[0], MODELS[1]), (MODELS[2], MODELS[3])):
-            for name, tensor in found[stage, base].items():
-                other = found[stage, large][name]
+            for name, tensor in one[stage, base].items():
+                other = one[stage, large][name]
                 torch.testing.assert_close(other, tensor, rtol=0, atol=1e-6, msg=f"{large} {name}")
