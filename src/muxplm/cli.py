@@ -52,25 +52,23 @@ def blocks(config: Files = ()):
 @app.command()
 def prime(model: Model, config: Files = (), processes: Processes = 1):
     """Token retrieval: the first stage of a multiplexed model."""
-    from muxplm.training.processes import launch
-
-    launch(processes)
+    settings = configuration.load(config)
+    name = _known(model, settings.variants, "variant")
+    _share(settings, "prime", name, processes)
     from muxplm.training.stages import prime
 
-    settings = configuration.load(config)
-    prime(settings, _known(model, settings.variants, "variant"))
+    prime(settings, name)
 
 
 @app.command()
 def pretrain(model: Model, config: Files = (), processes: Processes = 1):
     """Masked language modelling, or replaced-token detection for the ELECTRA families."""
-    from muxplm.training.processes import launch
-
-    launch(processes)
+    settings = configuration.load(config)
+    name = _known(model, settings.variants, "variant")
+    _share(settings, "pretrain", name, processes)
     from muxplm.training.stages import pretrain
 
-    settings = configuration.load(config)
-    pretrain(settings, _known(model, settings.variants, "variant"))
+    pretrain(settings, name)
 
 
 @app.command()
@@ -92,14 +90,13 @@ def finetune(
     processes: Processes = 1,
 ):
     """Fine-tune on tasks, once for each training seed."""
-    from muxplm.training.processes import launch
-
-    launch(processes)
-    from muxplm.training.stages import finetune
-
     settings = configuration.load(config)
     name = _known(model, settings.variants, "variant")
-    finetune(settings, name, _task_list(tasks, settings), _seed_list(seeds, settings))
+    chosen = _task_list(tasks, settings), _seed_list(seeds, settings)
+    _share(settings, "finetune", name, processes)
+    from muxplm.training.stages import finetune
+
+    finetune(settings, name, *chosen)
 
 
 @app.command()
@@ -259,6 +256,13 @@ def predict(
 def schema():
     """Print the JSON schema of the config, as workflow/schemas/config.schema.yaml holds it."""
     print(yaml.safe_dump(configuration.schema(), sort_keys=False), end="")
+
+
+def _share(settings, stage, name, processes):
+    """Before the stage's own imports: the command's first process only starts the others."""
+    from muxplm.training.processes import launch
+
+    launch(processes, settings.training(stage, name).rows)
 
 
 def _known(name, known, what):
