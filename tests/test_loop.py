@@ -70,7 +70,7 @@ def test_a_row_is_the_same_however_the_stream_is_cut(objective, n):
     data, collate = make_data(objective)
 
     def read(cuts):
-        rows, found = Rows(data, collate, n, seed=7, retrieved=12), []
+        rows, found = Rows(data, collate, n, seed=7, longest=12), []
         for first, last in cuts:
             batch, items = rows.batch(first, last - first)
             shown = batch.get("attention_mask", torch.ones_like(batch["input_ids"]))

@@ -79,9 +79,7 @@ def blocks(config: Files = (), recipe: Recipe = ""):
 def prime(model: Model, config: Files = (), processes: Processes = 1, recipe: Recipe = ""):
     """Token retrieval: the first stage of a multiplexed model."""
     settings = settings_of_job(config, recipe, "prime", model=model)
-    from muxplm.training.processes import launch
-
-    launch(processes)
+    _share(settings, "prime", model, processes)
     from muxplm.training.stages import prime
 
     prime(settings, model)
@@ -91,9 +89,7 @@ def prime(model: Model, config: Files = (), processes: Processes = 1, recipe: Re
 def pretrain(model: Model, config: Files = (), processes: Processes = 1, recipe: Recipe = ""):
     """Masked language modelling, or replaced-token detection for the ELECTRA families."""
     settings = settings_of_job(config, recipe, "pretrain", model=model)
-    from muxplm.training.processes import launch
-
-    launch(processes)
+    _share(settings, "pretrain", model, processes)
     from muxplm.training.stages import pretrain
 
     pretrain(settings, model)
@@ -122,9 +118,7 @@ def finetune(
 ):
     """Fine-tune on tasks, once for each training seed."""
     settings = settings_of_job(config, recipe, "finetune", model=model, task=tasks, seed=seeds)
-    from muxplm.training.processes import launch
-
-    launch(processes)
+    _share(settings, "finetune", model, processes)
     from muxplm.training.stages import finetune
 
     finetune(settings, model, task_list(tasks, settings), seed_list(seeds, settings))
@@ -320,6 +314,13 @@ def pin(config: Files = ()):
 def schema():
     """Print the JSON schema of the config, as workflow/schemas/config.schema.yaml holds it."""
     print(yaml.safe_dump(configuration.schema(), sort_keys=False), end="")
+
+
+def _share(settings, stage, model, processes):
+    """Before the stage's own imports: the command's first process only starts the others."""
+    from muxplm.training.processes import launch
+
+    launch(processes, settings.training(stage, model).rows)
 
 
 def main():

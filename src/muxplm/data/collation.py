@@ -61,7 +61,7 @@ class MaskTokens:
         length = ids.shape[1]
         k = min(length, max(1, round(self.rate * length)))
         order, kind, word = np.split(noise(length + 2 * k), [length, length + k], axis=1)
-        order[self.special[ids]] = 1  # behind every other token
+        np.maximum(order, self.special[ids], out=order)  # special tokens behind all others
         chosen = np.sort(np.argpartition(order, k - 1, axis=1)[:, :k], axis=1)  # (R, k) positions
         original = np.take_along_axis(ids, chosen, axis=1)  # (R, k)
         free = ~self.special[original]
@@ -87,9 +87,10 @@ class ReplaceTokens:
 
     def __call__(self, blocks, noise):
         original = np.asarray(blocks).astype(np.int64)  # (R, L)
-        kind, word = np.split(noise(2 * original.shape[1]), 2, axis=1)
-        chosen = (kind < self.rate) & ~self.special[original]
-        ids = np.where(chosen, (word * len(self.special)).astype(np.int64), original)
+        drawn = noise(original.shape[1]) / self.rate  # below 1 for those chosen, and uniform there
+        chosen = (drawn < 1) & ~self.special[original]
+        ids = original.copy()
+        ids[chosen] = drawn[chosen] * len(self.special)
         labels = (ids != original).astype(np.int64)
         return {"input_ids": torch.from_numpy(ids), "labels": torch.from_numpy(labels)}
 

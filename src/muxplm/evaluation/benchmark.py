@@ -154,7 +154,7 @@ def peak_of_step(n, instances, score_all, precision, length, base) -> dict:
         model.cls.register_forward_pre_hook(lambda module, states: (states[0][masked],))
         labels = labels[masked]
     model.to(device).train()
-    optimizer = torch.optim.AdamW(model.parameters(), fused=True)  # as the Trainer's
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)  # as in training
     with autocast(precision, device):
         loss = model(input_ids=ids, labels=labels).loss
     loss.backward()

@@ -21,7 +21,7 @@ from muxplm.files import DataError
 from muxplm.precision import autocast
 from muxplm.training import checkpoints
 from muxplm.training.losses import part_of_loss
-from muxplm.training.processes import join
+from muxplm.training.processes import join, share_of
 from muxplm.training.rows import Rows
 
 CLIP = 1.0  # the largest norm of a step's gradient
@@ -54,8 +54,7 @@ def train(
     DataError if the processes do not divide the rows, or if the loss is no longer finite.
     """
     processes = join()
-    if training.rows % processes.count:
-        raise DataError(f"rows: {training.rows} is no multiple of the {processes.count} processes")
+    share = share_of(training.rows, processes.count) * instances  # rows of one process in a pass
     model.to(processes.device).train()
     processes.align(model)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -66,27 +65,18 @@ def train(
     start = time.perf_counter() - progress.seconds
     log_every, evaluate_every = max(10, steps // 20), math.ceil(steps / EVALUATIONS)
 
-    share = training.rows // processes.count * instances  # rows of this process in a pass
-    retrieved = (model.config.max_tokens or 1) if getattr(model, "retrieves", False) else None
-    rows = Rows(dataset, collate, instances, seed, retrieved)
+    longest = (model.config.max_tokens or 1) if getattr(model, "retrieves", False) else None
+    rows = Rows(dataset, collate, instances, seed, longest)
+    per_step = training.accumulation * processes.count
+    if validation is not None:
+        held_out = Rows(validation, collate, instances, EVALUATION_SEED, longest, in_order=True)
+        followed = held_out.parts(0, math.ceil(len(validation) / share), share, processes)
 
     def parts_of(step):
-        first = step * training.accumulation * processes.count + processes.rank
-        places = range(first, first + training.accumulation * processes.count, processes.count)
-        return [rows.batch(place * share, share) for place in places]
+        return rows.parts(step * per_step, (step + 1) * per_step, share, processes)
 
-    followed = []
-    if validation is not None:
-        held_out = Rows(validation, collate, instances, EVALUATION_SEED, retrieved, in_order=True)
-        places = range(0, len(validation), share)[processes.rank :: processes.count]
-        followed = [held_out.batch(at, min(share, len(validation) - at)) for at in places]
-
-    bar = tqdm(  # disable=None: where stderr is no terminal
-        desc=title,
-        total=steps,
-        initial=progress.step,
-        disable=None if processes.rank == 0 else True,
-    )
+    hidden = None if processes.rank == 0 else True  # None: where stderr is no terminal
+    bar = tqdm(desc=title, total=steps, initial=progress.step, disable=hidden)
 
     def report(name, value):
         seconds = time.perf_counter() - start
@@ -126,9 +116,8 @@ def train(
                 progress.log.append(entry)
                 report("loss", entry["loss"])
                 loss.zero_()
-            if validation is not None and (
-                progress.step % evaluate_every == 0 or progress.step == steps
-            ):
+            due = progress.step % evaluate_every == 0 or progress.step == steps
+            if validation is not None and due:
                 value = validation_loss(model, followed, processes, precision)
                 check_finite(value, title, progress.step, rate)
                 progress.validation_log.append({"step": progress.step, "loss": value})
@@ -137,7 +126,8 @@ def train(
             if stopped or (progress.step % training.save_every == 0 and progress.step < steps):
                 save()
     if stopped:
-        print(f"{title}: stopped at step {progress.step}, goes on from there when run again")
+        if processes.rank == 0:
+            print(f"{title}: stopped at step {progress.step}, to go on when run again", flush=True)
         sys.exit(TERMINATED)
     return progress.log, progress.validation_log, time.perf_counter() - start
 
@@ -167,7 +157,6 @@ def losses(model, parts, processes, precision, backward=False):
     totals = processes.add(sum((items for _, items in parts), start=np.zeros(2))).numpy()
     total = torch.zeros((), device=processes.device)
     for batch, items in parts:
-        batch = {name: tensor.to(processes.device) for name, tensor in batch.items()}
         with autocast(precision, processes.device.type):
             loss = part_of_loss(model, batch, (items / np.maximum(totals, 1)).tolist())
         if backward:

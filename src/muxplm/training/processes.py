@@ -78,10 +78,21 @@ def join() -> Processes:
     return Processes(rank, count, device)
 
 
-def launch(count: int):
-    """Runs this command in `count` processes and ends as they do; returns where it is one of them."""
+def share_of(rows: int, count: int) -> int:
+    """How many of a pass's `rows` sequences each of `count` processes takes."""
+    if rows % count:
+        raise DataError(f"rows: {rows} is no multiple of the {count} processes")
+    return rows // count
+
+
+def launch(count: int, rows: int):
+    """Runs this command in `count` processes and ends as they do; returns where it is one of them.
+
+    rows: of one pass, see `share_of`.
+    """
     if count == 1 or "LOCAL_RANK" in os.environ:
         return
+    share_of(rows, count)
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

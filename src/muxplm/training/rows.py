@@ -18,14 +18,27 @@ CORRUPTION, RETRIEVAL = 0, 1  # the noise of a row, the noise of a group
 class Rows:
     """`dataset`: an array (number, L), or a list of rows. N = `instances` consecutive rows are a group.
 
-    retrieved: None, or, for a model whose loss has a part that reads back one instance a position, the
-    length of the longest row that it can see. in_order: an epoch is not permuted.
+    longest: of a model that reads back one instance's token at each position, the length of the longest
+    row that it takes; None for others. in_order: nothing is permuted, and the stream ends.
     """
 
-    def __init__(self, dataset, collate, instances, seed, retrieved=None, in_order=False):
+    def __init__(self, dataset, collate, instances, seed, longest=None, in_order=False):
         self.dataset, self.collate, self.instances, self.seed = dataset, collate, instances, seed
-        self.retrieved, self.in_order = retrieved, in_order
+        self.longest, self.in_order = longest, in_order
         self.epoch = lru_cache(maxsize=2)(self._epoch)
+
+    def parts(self, first: int, last: int, share: int, processes) -> list:
+        """This process's of the parts `first` to `last`, the stream cut into parts of `share` rows.
+
+        Each is a batch, on the process's device, and what the losses over it are means over.
+        """
+        found = []
+        for number in range(first + processes.rank, last, processes.count):
+            place = number * share
+            left = len(self.dataset) - place if self.in_order else share
+            batch, items = self.batch(place, min(share, left))
+            found.append(({k: _to(tensor, processes.device) for k, tensor in batch.items()}, items))
+        return found
 
     def _epoch(self, number: int) -> np.ndarray:
         count = len(self.dataset)
@@ -45,7 +58,7 @@ class Rows:
             partial(uniform, (self.seed, CORRUPTION), first, count),
         )
         items = [(batch["labels"] != IGNORED).sum().item(), 0]
-        if self.retrieved:
+        if self.longest:
             batch["instance"] = instance = self._instances(first, batch["input_ids"])
             items[1] = _shown(batch, instance)
         return batch, np.array(items, dtype=np.float64)
@@ -54,9 +67,14 @@ class Rows:
         """Which instance is read back at each position of each group: (R, L) ids -> (R / N, L)."""
         groups, length = -(-len(ids) // self.instances), ids.shape[1]
         noise = uniform(
-            (self.seed, RETRIEVAL), first // self.instances, groups, max(self.retrieved, length)
+            (self.seed, RETRIEVAL), first // self.instances, groups, max(self.longest, length)
         )
         return torch.from_numpy((noise[:, :length] * self.instances).astype(np.int64))
+
+
+def _to(tensor, device):
+    """A copy to a GPU from pinned memory waits for nothing."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 def _take(dataset, numbers):
