@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import can_return_tuple
 
@@ -96,7 +97,8 @@ class MuxModel(MuxPreTrainedModel):
         self.multiplexer = self.dialect.multiplexer(config, of_sequences)
         self.encoder = _build_encoder(config.encoder)
         self.demultiplexer = self.dialect.demultiplexer(config)
-        self._no_split_modules = class_names(self.multiplexer, self.demultiplexer)
+        layers = [m for m in self.encoder.modules() if isinstance(m, GradientCheckpointingLayer)]
+        self._no_split_modules = class_names(self.multiplexer, self.demultiplexer, *layers)
         if config.prefix_length:
             # prefix_i holds instance i's own id at position i and the padding id elsewhere.
             n, ids = config.num_instances, torch.tensor(config.prefix_token_ids)
