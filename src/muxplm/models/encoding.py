@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
-from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import can_return_tuple
 
@@ -97,8 +96,8 @@ class MuxModel(MuxPreTrainedModel):
         self.multiplexer = self.dialect.multiplexer(config, of_sequences)
         self.encoder = _build_encoder(config.encoder)
         self.demultiplexer = self.dialect.demultiplexer(config)
-        layers = [m for m in self.encoder.modules() if isinstance(m, GradientCheckpointingLayer)]
-        self._no_split_modules = class_names(self.multiplexer, self.demultiplexer, *layers)
+        parts = (self.multiplexer, self.demultiplexer, *_layers(self.encoder))
+        self._no_split_modules = class_names(*parts)
         if config.prefix_length:
             # prefix_i holds instance i's own id at position i and the padding id elsewhere.
             n, ids = config.num_instances, torch.tensor(config.prefix_token_ids)
@@ -196,6 +195,16 @@ def _build_encoder(config):
     encoder_class = AutoModel._model_mapping[type(config)]
     takes_pooler = "add_pooling_layer" in inspect.signature(encoder_class.__init__).parameters
     return AutoModel.from_config(config, **({"add_pooling_layer": False} if takes_pooler else {}))
+
+
+def _layers(encoder) -> list:
+    """The encoder's layers, which not every encoder names for `device_map`."""
+    # Imported late: transformers may be importing it when this module is registered.
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    return [
+        module for module in encoder.modules() if isinstance(module, GradientCheckpointingLayer)
+    ]
 
 
 def _checked(input_ids, inputs_embeds, mask):
