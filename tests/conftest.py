@@ -6,6 +6,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoConfig, BertTokenizerFast
 
 import muxplm  # noqa: F401  (registers the model type)
+from muxplm.models.configuration import PREFIX_IDS
 
 VOCABULARY = 60
 WORDS = [f"w{i}" for i in range(45)]
@@ -29,7 +30,8 @@ def make_config(encoder="bert", n=3, demultiplexer="rsa", **changes):
         values["embedding_size"] = 8
     if encoder == "modernbert":
         values |= {f"{name}_token_id": 1 for name in ("bos", "eos", "cls", "sep")}
-    prefix = list(range(50, 51 + n)) if demultiplexer == "prefix" else None
+    spare = n + PREFIX_IDS[changes.get("dialect", "paper")]
+    prefix = list(range(50, 50 + spare)) if demultiplexer == "prefix" else None
     return AutoConfig.for_model(
         "muxplm",
         encoder=values,

@@ -5,7 +5,7 @@ from transformers import AutoConfig
 from muxplm.data.prepare import prefix_token_ids
 from muxplm.files import DataError
 from muxplm.mistakes import nearest
-from muxplm.models.modeling import DIALECTS
+from muxplm.models.encoding import DIALECTS
 
 
 def model_config(settings, variant, tokenizer):

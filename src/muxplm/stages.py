@@ -10,8 +10,12 @@ TRAININGS = ("prime", "pretrain", "finetune")
 
 # Paths below the package; a folder stands for its modules.
 _MODELS = ("models/configuration.py", "models/multiplexers.py", "models/demultiplexers.py")
-_MODELS += ("models/heads.py", "models/dialect.py", "models/modeling.py", "models/build.py")
-_MODELS += ("models/released/multiplexers.py", "models/released/demultiplexers.py")
+_MODELS += ("models/heads.py", "models/dialect.py", "models/encoding.py", "models/modeling.py")
+_MODELS += (
+    "models/build.py",
+    "models/released/multiplexers.py",
+    "models/released/demultiplexers.py",
+)
 _MODELS += ("models/released/heads.py", "models/released/dialect.py")
 _MODELS += ("model_config.py", "precision.py", "data/collation.py")
 _CONVERSION = ("models/released/conversion.py", "models/released/names.py")

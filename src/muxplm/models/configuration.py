@@ -89,6 +89,10 @@ class MuxConfig(PreTrainedConfig):
     def vocab_size(self) -> int:
         return self.encoder.vocab_size
 
+    @vocab_size.setter
+    def vocab_size(self, words: int):
+        self.encoder.vocab_size = words
+
     @property
     def initializer_range(self) -> float:
         return self.encoder.initializer_range

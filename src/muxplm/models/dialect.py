@@ -28,6 +28,13 @@ class Dialect:
     def demultiplexer(self, config) -> nn.Module:
         return self.demultiplexers[config.demultiplexer](config)
 
-    def embed(self, encoder, ids):
-        """(rows, L) ids -> what is mixed, (rows, L, E): word embeddings; the encoder adds positions."""
-        return encoder.get_input_embeddings()(ids)
+    def embed(self, encoder, given):
+        """Ids (rows, L) or word embeddings (rows, L, E) -> what is mixed, (rows, L, E).
+
+        Here the word embeddings themselves: the encoder adds positions to the mixture.
+        """
+        return encoder.get_input_embeddings()(given) if given.ndim == 2 else given
+
+    def read_back(self, demultiplexer, head, encoded, where=None):
+        """What the language-model head scores: (B*N, L, H), or (M, H) at `where`."""
+        return demultiplexer(encoded.hidden, encoded.prefix, where)

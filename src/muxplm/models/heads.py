@@ -24,10 +24,13 @@ class LanguageModelHead(nn.Module):
     def draw_weights(self, config):
         init.zeros_(self.bias)
 
-    def forward(self, demultiplexer, encoded, embeddings, where=None):
-        """embeddings (V, E) -> (B*N, L, V), or (M, V) at `where`."""
-        hidden = demultiplexer(encoded.hidden, encoded.prefix, where)
-        return F.linear(self.norm(F.gelu(self.dense(hidden))), embeddings, self.bias)
+    def resize(self, words: int):
+        """To a vocabulary of `words`; the bias of a new word is 0, as in transformers."""
+        self.bias.data = F.pad(self.bias.data, (0, words - len(self.bias)))
+
+    def forward(self, states, embeddings):
+        """Demultiplexed states (..., H), embeddings (V, E) -> (..., V)."""
+        return F.linear(self.norm(F.gelu(self.dense(states))), embeddings, self.bias)
 
 
 def classifier(config, of_sequences: bool):

@@ -1,12 +1,8 @@
-"""Multiplexed models: `multiplexer -> any transformers encoder -> demultiplexer -> head`.
+"""Multiplexed models by what they are trained for: `multiplexed encoder -> head`.
 
-Shapes: R rows of the caller's batch, L tokens each, in B = ceil(R / N) groups; row b*N + i is instance
-i of group b. E is the width of the word embeddings, H of the hidden states, V the vocabulary, P the
-length of the prefix (0 but for the prefix demultiplexer). The parts are those of `config.dialect`, the
-paper's or the authors' checkpoints': docs/dialects.md.
+Shapes as in `encoding`: R rows of L tokens in B groups of N, H wide, V words; M chosen positions.
 """
 
-import inspect
 from dataclasses import dataclass
 
 import torch
@@ -18,150 +14,111 @@ from transformers import (
     AutoModelForPreTraining,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
-    PreTrainedModel,
 )
-from transformers.modeling_outputs import BaseModelOutput, ModelOutput
+from transformers.modeling_outputs import ModelOutput
+from transformers.utils import can_return_tuple
 
 from muxplm.models.configuration import MuxConfig
-from muxplm.models.dialect import Dialect
-from muxplm.models.released.dialect import ReleasedDialect
+from muxplm.models.encoding import Encoded, MuxModel, MuxPreTrainedModel, class_names
 
-DIALECTS = {"paper": Dialect(), "released": ReleasedDialect()}
 IGNORED = -100  # label of a position that no loss reads
-
-
-@dataclass
-class Encoded:
-    """What the encoder made of the groups. `input_ids` and `mask` hold the filler rows too."""
-
-    hidden: torch.Tensor  # (B, L, H)
-    prefix: torch.Tensor | None  # (B, N, H), the prefix demultiplexer's keys
-    summary: torch.Tensor  # (B, 1, H), what classifiers of whole rows read
-    input_ids: torch.Tensor  # (B*N, L)
-    mask: torch.Tensor  # (B*N, L) of 0 and 1
+OF_NUMBERS = ("regression", "multi_label_classification")  # problems whose labels are no classes
 
 
 @dataclass
 class MuxOutput(ModelOutput):
-    """What a head says. `loss` is the sum of the two that follow it, weighted."""
+    """What a head says. Where retrieval has a weight, `loss` is made of the two that come last."""
 
     loss: torch.Tensor | None = None
     logits: torch.Tensor | None = None
-    task_loss: torch.Tensor | None = None  # these two where there is a retrieval weight
+    hidden_states: tuple | None = None
+    attentions: tuple | None = None
+    task_loss: torch.Tensor | None = None
     retrieval_loss: torch.Tensor | None = None
 
 
-class MuxPreTrainedModel(PreTrainedModel):
-    config_class = MuxConfig
-    base_model_prefix = "model"
-    accepts_loss_kwargs = False  # every loss is a mean over the batch it was given
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
-
-    def __init__(self, config):
-        super().__init__(config)
-        self.dialect = DIALECTS[config.dialect]
-
-    def _init_weights(self, module):
-        super()._init_weights(module)
-        if hasattr(module, "draw_weights"):  # a part of ours with tensors of its own
-            module.draw_weights(self.config)
-
-    def get_input_embeddings(self):
-        return getattr(self, "model", self).encoder.get_input_embeddings()
-
-
-class MuxModel(MuxPreTrainedModel):
-    """The multiplexed encoder without a head. Its output is demultiplexed: one state per row.
-
-    of_sequences: whether the head over it classifies whole rows.
-    """
-
-    def __init__(self, config, of_sequences=False):
-        super().__init__(config)
-        self.multiplexer = self.dialect.multiplexer(config, of_sequences)
-        self.encoder = _build_encoder(config.encoder)
-        self.demultiplexer = self.dialect.demultiplexer(config)
-        if config.prefix_length:
-            # prefix_i holds instance i's own id at position i and the padding id elsewhere.
-            n, ids = config.num_instances, torch.tensor(config.prefix_token_ids)
-            own = torch.eye(n, dtype=torch.bool)
-            prefix = torch.where(own, ids[:n], ids[n])  # (N, N)
-            ends = ids[n + 1 :].expand(n, -1)  # (N, P - N): what ends the prefix, if anything does
-            self.register_buffer("prefix_ids", torch.cat([prefix, ends], dim=1))  # (N, P)
-        self.post_init()
-
-    def forward(self, input_ids, attention_mask=None):
-        """input_ids, attention_mask (R, L) -> last_hidden_state (R, L, H)."""
-        encoded = self.encode(input_ids, attention_mask)
-        hidden = self.demultiplexer(encoded.hidden, encoded.prefix)  # (B, L, H) -> (B*N, L, H)
-        return BaseModelOutput(last_hidden_state=hidden[: len(input_ids)])
-
-    def encode(self, input_ids, attention_mask=None, **kwargs) -> Encoded:
-        """(R, L) ids -> B groups through the encoder. R need not be a multiple of N.
-
-        The last group is completed with its own rows, from its first on: a result then depends on the
-        group alone, not on the size of the batch it came in, nor on chance.
-        """
-        n, p = self.config.num_instances, self.config.prefix_length
-        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        rows = len(input_ids)
-        if left := rows % n:
-            filler = rows - left + torch.arange(n - left, device=input_ids.device) % left
-            filled = torch.cat([torch.arange(rows, device=input_ids.device), filler])
-            input_ids, mask = input_ids[filled], mask[filled]  # (R, L) -> (B*N, L)
-        if self.config.first_token_id is not None:
-            first = torch.full_like(input_ids[:, :1], self.config.first_token_id)
-            input_ids = torch.cat([first, input_ids[:, 1:]], dim=1)  # (B*N, L)
-        ids, shown = input_ids, mask
-        if p:
-            prefix = self.prefix_ids.repeat(len(ids) // n, 1)  # (N, P) -> (B*N, P)
-            ids = torch.cat([prefix, ids], dim=1)  # (B*N, P + L)
-            shown = F.pad(shown, (p, 0), value=1)
-        embedded = self.dialect.embed(self.encoder, ids)  # (B*N, P + L, E)
-        embedded = embedded.unflatten(0, (-1, n))  # (B*N, P + L, E) -> (B, N, P + L, E)
-        shown = shown.unflatten(0, (-1, n))  # (B*N, P + L) -> (B, N, P + L)
-        mixed = self.multiplexer(embedded, shown)  # (B, N, P + L, E) -> (B, P + L, E)
-        group_mask = shown.amax(dim=1)  # (B, N, P + L) -> (B, P + L): some instance is still going
-        masked = self.dialect.masks_padding and attention_mask is not None
-        hidden = self.encoder(
-            inputs_embeds=mixed, attention_mask=group_mask if masked else None, **kwargs
-        ).last_hidden_state  # (B, P + L, H)
-        keys = hidden[:, :n] if p else None
-        s = self.config.summary_position
-        return Encoded(hidden[:, p:], keys, hidden[:, s : s + 1], input_ids, mask)
-
-
 class MuxModelWithHead(MuxPreTrainedModel):
-    """What all heads share: the multiplexed encoder and the token-retrieval objective."""
+    """What all heads share: the multiplexed encoder, `forward`, and the token-retrieval objective.
+
+    sparse_prediction: given labels, make no logits but those that a loss reads. So it always is in
+    training mode; a model's user may ask for it in evaluation mode too.
+    """
 
     needs_language_model_head = False
     of_sequences = False
+    pretrains = False
+    sparse_prediction = False
 
     def __init__(self, config):
         super().__init__(config)
         self.model = MuxModel(config, self.of_sequences)
         if self.needs_language_model_head or config.retrieval_weight:
             self.lm_head = self.dialect.language_model_head(config)
+            self._no_split_modules = class_names(self.lm_head)
 
-    def demultiplex(self, encoded: Encoded):
-        return self.model.demultiplexer(encoded.hidden, encoded.prefix)
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids=None,
+        attention_mask=None,
+        token_type_ids=None,
+        position_ids=None,
+        inputs_embeds=None,
+        labels=None,
+        *,
+        instance=None,
+        **asked,
+    ):
+        """(R, L) ids -> logits, and, given `labels`, the loss: `answer` has the shapes of both.
 
-    def vocabulary_scores(self, encoded: Encoded, **where):
-        embeddings = self.get_input_embeddings().weight  # (V, E)
-        return self.lm_head(self.model.demultiplexer, encoded, embeddings, **where)
+        instance: see `retrieval_loss`. hidden_states and attentions, if `asked` for, are the encoder's,
+        of B groups: `Encoded`. The other arguments: `MuxModel.encode`.
+        """
+        if labels is not None and self.pretrains:
+            cut = self.cut(input_ids, attention_mask, inputs_embeds, labels, instance)
+            input_ids, attention_mask, inputs_embeds, labels, instance = cut
+        inputs = (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
+        encoded = self.model.encode(*inputs, **asked)
+        task_loss, logits = self.answer(encoded, labels)
+        losses = {} if labels is None else self.losses(task_loss, encoded, instance)
+        layers = {"hidden_states": encoded.hidden_states, "attentions": encoded.attentions}
+        return MuxOutput(logits=logits, **losses, **layers)
 
-    def cut(self, *tensors):
-        """Room for the prefix in pre-training, if the dialect makes it so: (R, L) -> (R, L - P)."""
-        p = self.config.prefix_length if self.dialect.cuts_rows else 0
-        return [t if t is None or not p else t[:, :-p] for t in tensors]
+    def answer(self, encoded: Encoded, labels):
+        """The task's loss, None without labels, and the logits."""
+        raise NotImplementedError
+
+    def losses(self, task_loss, encoded: Encoded, instance) -> dict:
+        """(1 - w) * task + w * retrieval; at w = 0 the retrieval head is not run at all."""
+        if not self.retrieves:
+            return {"loss": task_loss}
+        weight, retrieval = self.config.retrieval_weight, self.retrieval_loss(encoded, instance)
+        total = (1 - weight) * task_loss + weight * retrieval
+        return {"loss": total, "task_loss": task_loss, "retrieval_loss": retrieval}
 
     @property
     def retrieves(self) -> bool:
         """Whether token retrieval is a part of the loss."""
         return bool(self.config.retrieval_weight)
+
+    @property
+    def is_sparse(self) -> bool:
+        return self.training or self.sparse_prediction
+
+    def demultiplex(self, encoded: Encoded):
+        """(B, L, H) -> (R, L, H)."""
+        return self.model.demultiplexer(encoded.hidden, encoded.prefix)[: encoded.rows]
+
+    def vocabulary_scores(self, encoded: Encoded, where=None):
+        """(R, L, V), or (M, V) at `where`, a pair of M rows and M positions."""
+        embeddings = self.get_input_embeddings().weight  # (V, E)
+        states = self.dialect.read_back(self.model.demultiplexer, self.lm_head, encoded, where)
+        return self.lm_head(states[: encoded.rows] if where is None else states, embeddings)
+
+    def cut(self, *tensors):
+        """Room for the prefix in pre-training, if the dialect makes it so: (R, L) -> (R, L - P)."""
+        p = self.config.prefix_length if self.dialect.cuts_rows else 0
+        return [t if t is None or not p else t[:, :-p] for t in tensors]
 
     def retrieval_loss(self, encoded: Encoded, instance=None):
         """Cross-entropy of one instance's own token at each position of each group.
@@ -169,6 +126,10 @@ class MuxModelWithHead(MuxPreTrainedModel):
         The auto-encoding task of priming (section 3.2): B*L predictions, not N*B*L, as in DataMUX.
         instance: which of 0..N-1 it is at each position, (B, L); drawn here where it is not given.
         """
+        if encoded.input_ids is None:
+            raise ValueError(
+                "retrieval reads tokens back: with labels give input_ids, not embeddings"
+            )
         n = self.config.num_instances
         groups, length = encoded.hidden.shape[:2]
         if instance is None:
@@ -181,14 +142,6 @@ class MuxModelWithHead(MuxPreTrainedModel):
         scores = self.vocabulary_scores(encoded, where=where)  # (M, V)
         return F.cross_entropy(scores.float(), encoded.input_ids[where])
 
-    def output(self, task_loss, logits, encoded: Encoded, instance) -> MuxOutput:
-        """(1 - w) * task + w * retrieval; at w = 0 the retrieval head is not run at all."""
-        if not self.retrieves:
-            return MuxOutput(task_loss, logits)
-        weight, retrieval = self.config.retrieval_weight, self.retrieval_loss(encoded, instance)
-        total = (1 - weight) * task_loss + weight * retrieval
-        return MuxOutput(total, logits, task_loss, retrieval)
-
 
 class MuxForTokenRetrieval(MuxModelWithHead):
     """Priming: every instance's tokens are read back from the multiplexed states."""
@@ -199,49 +152,52 @@ class MuxForTokenRetrieval(MuxModelWithHead):
         super().__init__(config)
         self.post_init()
 
+    def answer(self, encoded, labels):
+        """Logits (R, L, V). Any labels do: the loss reads the tokens. Sparse: no logits with it."""
+        if labels is not None and self.is_sparse:
+            return None, None
+        return None, self.vocabulary_scores(encoded)
+
+    def losses(self, task_loss, encoded, instance) -> dict:
+        return {"loss": self.retrieval_loss(encoded, instance)}
+
     @property
     def retrieves(self) -> bool:
         return True
-
-    def forward(self, input_ids, attention_mask=None, labels=None, instance=None):
-        """(R, L) ids -> logits (R, L, V), or, given any `labels`, the loss alone."""
-        encoded = self.model.encode(input_ids, attention_mask)
-        if labels is not None:
-            return MuxOutput(loss=self.retrieval_loss(encoded, instance))
-        scores = self.vocabulary_scores(encoded)  # (B*N, L, V)
-        return MuxOutput(logits=scores[: len(input_ids)])
 
 
 class MuxForMaskedLM(MuxModelWithHead):
     """Masked language modelling over N multiplexed inputs."""
 
     needs_language_model_head = True
+    pretrains = True
 
     def __init__(self, config):
         super().__init__(config)
         self.post_init()
 
-    def forward(self, input_ids, attention_mask=None, labels=None, instance=None):
-        """(R, L) ids -> logits (R, L, V).
+    def answer(self, encoded, labels):
+        """Logits (R, L, V); labels (R, L), -100 where nothing was masked.
 
-        With labels (R, L), -100 where nothing was masked, only the M masked positions are
-        demultiplexed and scored: loss, and logits (M, V) in row-major order of the labels.
+        Sparse, only the M masked positions are demultiplexed and scored: logits (M, V) in row-major
+        order of the labels.
         """
-        if labels is not None:
-            inputs = self.cut(input_ids, attention_mask, labels, instance)
-            input_ids, attention_mask, labels, instance = inputs
-        encoded = self.model.encode(input_ids, attention_mask)
         if labels is None:
-            scores = self.vocabulary_scores(encoded)  # (B*N, L, V)
-            return MuxOutput(logits=scores[: len(input_ids)])
+            return None, self.vocabulary_scores(encoded)
         where = (labels != IGNORED).nonzero(as_tuple=True)  # (M,) rows, (M,) positions
-        scores = self.vocabulary_scores(encoded, where=where)  # (M, V)
+        if self.is_sparse:
+            logits = scores = self.vocabulary_scores(encoded, where)  # (M, V)
+        else:
+            logits = self.vocabulary_scores(encoded)  # (R, L, V)
+            scores = logits[where]  # (R, L, V) -> (M, V)
         loss = F.cross_entropy(scores.float(), labels[where])
-        return self.output(loss, scores, encoded, instance)
+        return loss, logits
 
 
 class MuxForPreTraining(MuxModelWithHead):
     """ELECTRA's replaced-token detection over N multiplexed inputs."""
+
+    pretrains = True
 
     def __init__(self, config):
         super().__init__(config)
@@ -249,23 +205,19 @@ class MuxForPreTraining(MuxModelWithHead):
         self.discriminator = nn.Linear(config.hidden_size, 1)
         self.post_init()
 
-    def forward(self, input_ids, attention_mask=None, labels=None, instance=None):
-        """(R, L) ids, labels (R, L) of 1 where a token was replaced -> logits (R, L)."""
-        if labels is not None:
-            inputs = self.cut(input_ids, attention_mask, labels, instance)
-            input_ids, attention_mask, labels, instance = inputs
-        encoded = self.model.encode(input_ids, attention_mask)
-        hidden = self.demultiplex(encoded)[: len(input_ids)]  # (B*N, L, H) -> (R, L, H)
+    def answer(self, encoded, labels):
+        """Logits (R, L); labels (R, L), 1 where a token was replaced."""
+        hidden = self.demultiplex(encoded)  # (R, L, H)
         logits = self.discriminator(F.gelu(self.dense(hidden))).squeeze(-1)  # (R, L)
         if labels is None:
-            return MuxOutput(logits=logits)
-        real = encoded.mask[: len(input_ids)].bool()  # (R, L)
+            return None, logits
+        real = encoded.mask[: encoded.rows].bool()  # (R, L)
         loss = F.binary_cross_entropy_with_logits(logits[real].float(), labels[real].float())
-        return self.output(loss, logits, encoded, instance)
+        return loss, logits
 
 
 class MuxForSequenceClassification(MuxModelWithHead):
-    """Classification, or regression where num_labels is 1, from each instance's first token."""
+    """Classification or regression of whole rows, from each instance's first token."""
 
     of_sequences = True
 
@@ -275,19 +227,20 @@ class MuxForSequenceClassification(MuxModelWithHead):
         self.classifier = self.dialect.classifier(config, self.of_sequences)
         self.post_init()
 
-    def forward(self, input_ids, attention_mask=None, labels=None, instance=None):
-        """(R, L) ids, labels (R,) -> logits (R, num_labels)."""
-        encoded = self.model.encode(input_ids, attention_mask)
+    def answer(self, encoded, labels):
+        """Logits (R, num_labels); labels (R,), or (R, num_labels) where a row has many.
+
+        The loss is that of config.problem_type, which transformers infers from the labels if need be.
+        """
         read = self.model.demultiplexer(encoded.summary, encoded.prefix)  # (B, 1, H) -> (B*N, 1, H)
-        pooled = read[:, 0]  # (B*N, H): no other position is demultiplexed
-        logits = self.classifier(self.dropout(pooled[: len(input_ids)]))  # (R, num_labels)
+        pooled = read[: encoded.rows, 0]  # (R, H): no other position is demultiplexed
+        logits = self.classifier(self.dropout(pooled))  # (R, num_labels)
         if labels is None:
-            return MuxOutput(logits=logits)
-        if self.config.num_labels == 1:
-            loss = F.mse_loss(logits.squeeze(-1).float(), labels.float())
-        else:
-            loss = F.cross_entropy(logits.float(), labels)
-        return self.output(loss, logits, encoded, instance)
+            return None, logits
+        if self.config.num_labels == 1 or self.config.problem_type in OF_NUMBERS:
+            labels = labels.float()
+        loss = self.loss_function(labels, logits.float(), self.config)
+        return loss, logits
 
 
 class MuxForTokenClassification(MuxModelWithHead):
@@ -299,22 +252,13 @@ class MuxForTokenClassification(MuxModelWithHead):
         self.classifier = self.dialect.classifier(config, self.of_sequences)
         self.post_init()
 
-    def forward(self, input_ids, attention_mask=None, labels=None, instance=None):
-        """(R, L) ids, labels (R, L), -100 where there is none -> logits (R, L, num_labels)."""
-        encoded = self.model.encode(input_ids, attention_mask)
-        hidden = self.demultiplex(encoded)[: len(input_ids)]  # (B*N, L, H) -> (R, L, H)
-        logits = self.classifier(self.dropout(hidden))  # (R, L, num_labels)
+    def answer(self, encoded, labels):
+        """Logits (R, L, num_labels); labels (R, L), -100 where there is none."""
+        logits = self.classifier(self.dropout(self.demultiplex(encoded)))  # (R, L, num_labels)
         if labels is None:
-            return MuxOutput(logits=logits)
+            return None, logits
         loss = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
-        return self.output(loss, logits, encoded, instance)
-
-
-def _build_encoder(config):
-    """The encoder alone: where its class would add a pooling layer, it is left out."""
-    encoder_class = AutoModel._model_mapping[type(config)]
-    takes_pooler = "add_pooling_layer" in inspect.signature(encoder_class.__init__).parameters
-    return AutoModel.from_config(config, **({"add_pooling_layer": False} if takes_pooler else {}))
+        return loss, logits
 
 
 AutoModel.register(MuxConfig, MuxModel)

@@ -65,6 +65,7 @@ def _train_on_blocks(settings, name, stage, objective, model, collate):
     n = settings.variants[name].n
     validation = read_blocks(settings, "validation")
     followed = random.Random(SEED).sample(range(len(validation)), min(FOLLOWED, len(validation)))
+    model.sparse_prediction = True  # validation, too, needs no logits but those that its loss reads
     log, validation_log, seconds = train(
         model,
         read_blocks(settings, "train"),

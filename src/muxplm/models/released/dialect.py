@@ -21,9 +21,15 @@ class ReleasedDialect(Dialect):
         found.masks_instances = of_sequences  # for the contextual one
         return found
 
-    def embed(self, encoder, ids):
+    def embed(self, encoder, given):
         """The complete embeddings, which the encoder embeds once more: positions and norm come twice."""
-        return encoder.embeddings(ids)
+        ids = given.ndim == 2
+        return encoder.embeddings(given) if ids else encoder.embeddings(inputs_embeds=given)
+
+    def read_back(self, demultiplexer, head, encoded, where=None):
+        if head.demultiplexer is None:
+            return demultiplexer.retrieve(encoded.hidden, where)
+        return head.demultiplexer(encoded.hidden, encoded.prefix, where)
 
 
 def finetuning_changes(config) -> dict:

@@ -13,8 +13,9 @@ from muxplm.models.released.demultiplexers import DEMULTIPLEXERS, layer_norm
 class ReleasedLanguageModelHead(nn.Module):
     """The authors' retrieval head, which is their masked-LM head too.
 
-    It demultiplexes by itself: with RSA through the demultiplexer's layers, in another way, otherwise
-    with a demultiplexer of its own. Only BERT's output matrix is the word embeddings'.
+    What it scores is demultiplexed for it alone (`ReleasedDialect.read_back`): with RSA through the
+    demultiplexer's layers, in another way, otherwise by a demultiplexer of its own. Only BERT's output
+    matrix is the word embeddings'.
     """
 
     def __init__(self, config):
@@ -34,15 +35,19 @@ class ReleasedLanguageModelHead(nn.Module):
         if self.weight is not None:
             init.normal_(self.weight, mean=0.0, std=config.initializer_range)
 
-    def forward(self, demultiplexer, encoded, embeddings, where=None):
-        """embeddings (V, E) -> (B*N, L, V), or (M, V) at `where`."""
-        if self.demultiplexer is None:
-            x = demultiplexer.retrieve(encoded.hidden, where)
-        else:
-            x = self.demultiplexer(encoded.hidden, encoded.prefix, where)
+    def resize(self, words: int):
+        """To a vocabulary of `words`; a new word has the mean of the others' rows, and a bias of 0."""
+        self.bias.data = F.pad(self.bias.data, (0, words - len(self.bias)))
+        if self.weight is not None:
+            rows = self.weight.data
+            new = rows.mean(dim=0).expand(max(0, words - len(rows)), -1)
+            self.weight.data = torch.cat([rows[:words], new])
+
+    def forward(self, states, embeddings):
+        """Demultiplexed states (..., H), embeddings (V, E) -> (..., V)."""
         if self.dense is not None:
-            x = self.norm(F.gelu(self.dense(x))) + (x if self.skips else 0)
-        return F.linear(x, embeddings if self.weight is None else self.weight, self.bias)
+            states = self.norm(F.gelu(self.dense(states))) + (states if self.skips else 0)
+        return F.linear(states, embeddings if self.weight is None else self.weight, self.bias)
 
 
 def classifier(config, of_sequences: bool):
