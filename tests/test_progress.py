@@ -27,6 +27,10 @@ def job(stage: str, name: str) -> Job:
     return Job(stage, name, (), (), "", "")
 
 
+def dag_of(jobs):
+    return SimpleNamespace(needrun_jobs=lambda: iter(jobs), reason=lambda job: "")
+
+
 @pytest.mark.parametrize(
     ("stage", "name", "words"),
     [
@@ -71,9 +75,7 @@ def test_every_stage_is_said(settings):
 def test_each_job_is_one_line_and_errors_stay(settings):
     names = ["bert-base", "electra-base", "mux-bert-base-n2"]
     jobs = [
-        SimpleNamespace(
-            jobid=i, input=[], output=[], reason="", benchmark=f"r/benchmarks/pretrain/{name}.tsv"
-        )
+        SimpleNamespace(jobid=i, input=[], output=[], benchmark=f"r/benchmarks/pretrain/{name}.tsv")
         for i, name in enumerate(names)
     ]
     gathering = SimpleNamespace(jobid=3, benchmark=None)
@@ -84,7 +86,7 @@ def test_each_job_is_one_line_and_errors_stay(settings):
     handler.name = "DefaultStreamHandler"
     logger = logging.Logger("snakemake.test")
     logger.addHandler(handler)
-    progress.shorten(logger, [*jobs, gathering], settings)
+    progress.shorten(logger, dag_of([*jobs, gathering]), settings)
     for i in range(4):
         logger.info("Select jobs to execute...")
         logger.info("Execute 1 jobs...", extra={"event": LogEvent.JOB_STARTED})
@@ -106,10 +108,10 @@ def test_the_time_left_follows_how_fast_it_goes(settings, monkeypatch):
     """Ten equal jobs; the first two took a minute each."""
     names = [f"r/benchmarks/pretrain/{name}.tsv" for name in ["bert-base"] * 10]
     jobs = [
-        SimpleNamespace(jobid=i, input=[], output=[], reason="", benchmark=name)
+        SimpleNamespace(jobid=i, input=[], output=[], benchmark=name)
         for i, name in enumerate(names)
     ]
-    lines = progress.Lines(logging.Formatter(), jobs, settings)
+    lines = progress.Lines(logging.Formatter(), dag_of(jobs), settings)
     lines.finished |= {0, 1}
     monkeypatch.setattr(progress.time, "monotonic", lambda: lines.start + 120)
     assert lines.time_left() == "8 min left"

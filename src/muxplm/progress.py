@@ -40,11 +40,11 @@ CHATTER = {
 }
 
 
-def shorten(logger: logging.Logger, jobs, settings: Settings):
-    """Makes Snakemake's terminal output one line a job. jobs: those of Snakemake's that will run."""
+def shorten(logger: logging.Logger, dag, settings: Settings):
+    """Makes Snakemake's terminal output one line a job. dag: Snakemake's, of which some jobs run."""
     handlers = [h for h in logger.handlers if h.name == "DefaultStreamHandler"]
     if handlers:
-        lines = Lines(handlers[0].formatter, jobs, settings)
+        lines = Lines(handlers[0].formatter, dag, settings)
         handlers[0].setFormatter(lines)
         handlers[0].addFilter(lines.shows)
 
@@ -52,10 +52,10 @@ def shorten(logger: logging.Logger, jobs, settings: Settings):
 class Lines(logging.Formatter):
     """Snakemake's `usual` formatter, but for jobs that start."""
 
-    def __init__(self, usual: logging.Formatter, jobs, settings: Settings):
+    def __init__(self, usual: logging.Formatter, dag, settings: Settings):
         super().__init__()
         self.usual, self.settings = usual, settings
-        self.jobs = {job.jobid: _read(job) for job in jobs if job.benchmark}
+        self.jobs = {job.jobid: _read(job, dag) for job in dag.needrun_jobs() if job.benchmark}
         self.seconds = {jobid: cost(job, settings).seconds for jobid, job in self.jobs.items()}
         self.finished, self.start = set(), time.monotonic()
 
@@ -112,8 +112,8 @@ def title(variant: Variant) -> str:
     return ", ".join(parts)
 
 
-def _read(job) -> Job:
+def _read(job, dag) -> Job:
     """One of Snakemake's jobs as `costs` takes it."""
     stage, name = named(str(job.benchmark))
     files = (tuple(map(str, found)) for found in (job.input, job.output))
-    return Job(stage, name, *files, str(job.benchmark), str(job.reason))
+    return Job(stage, name, *files, str(job.benchmark), str(dag.reason(job)))
