@@ -59,6 +59,21 @@ def test_models_could_stand_alone():
     assert found <= {"models", "files", "mistakes", "precision", "released_checkpoints"}
 
 
+@pytest.mark.parametrize(
+    ("modules", "without"),
+    [
+        ("muxplm.data.rows", {"torch", "transformers", "datasets", "pandas", "scipy"}),
+        ("muxplm.reporting.tables", {"scipy.stats", "matplotlib"}),
+        ("muxplm.reporting.figures", {"scipy.stats"}),
+    ],
+)
+def test_what_a_short_step_does_not_wait_for(modules, without):
+    """Each of these takes longer to import than such a step works."""
+    code = f"import sys, muxplm.cli, {modules}; print(sorted({without} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_reports_are_made_without_torch():
     modules = [f.stem for f in sorted((PACKAGE / "reporting").glob("*.py")) if f.stem != "__init__"]
     code = f"import sys; from muxplm.reporting import {', '.join(modules)}; "

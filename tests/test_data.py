@@ -16,7 +16,7 @@ import yaml
 
 from muxplm import config, pinning
 from muxplm import hub as pins
-from muxplm.data import prepare, sources, synthetic
+from muxplm.data import prepare, rows, sources, synthetic
 from muxplm.files import DataError, sha256
 from muxplm.tasks import TASKS
 
@@ -116,7 +116,7 @@ def load_both(name: str, settings) -> dict:
 
 def prepare_both(name: str, settings):
     for split in pins.SPLITS:
-        prepare.prepare_task(name, split, settings)
+        rows.prepare_task(name, split, settings)
 
 
 def fault(call, *arguments) -> str:
@@ -157,8 +157,8 @@ def test_the_three_sources_agree(name, tmp_path, hub):
     for split, data in found["synthetic"].items():
         assert data.column_names == [*task.columns, task.label]
         for other in ("hub", "local"):
-            assert found[other][split].to_dict() == data.to_dict()
-            assert found[other][split].features == data.features
+            assert found[other][split].to_pydict() == data.to_pydict()
+            assert found[other][split].schema == data.schema
 
 
 def test_upos_names_become_the_hubs_codes(tmp_path):
@@ -172,11 +172,12 @@ def test_limits_keep_the_same_random_rows(tmp_path):
     few = load_both("rte", make_settings(tmp_path, data=limits))
     again = load_both("rte", make_settings(tmp_path, data=limits))
     everything = load_both("rte", make_settings(tmp_path))
-    for split, rows in (("train", 10), ("validation", 5)):
-        assert len(few[split]) == rows
-        assert few[split].to_dict() == again[split].to_dict()
-        assert set(few[split]["sentence1"]) <= set(everything[split]["sentence1"])
-        assert few[split]["sentence1"] != everything[split]["sentence1"][:rows]
+    for split, limit in (("train", 10), ("validation", 5)):
+        assert len(few[split]) == limit
+        assert few[split].equals(again[split])
+        kept, all_rows = (of[split]["sentence1"].to_pylist() for of in (few, everything))
+        assert set(kept) <= set(all_rows)
+        assert kept != all_rows[:limit]
 
 
 def test_the_hub_is_asked_for_pinned_revisions(hub):
@@ -422,9 +423,9 @@ def test_a_prepared_task_reads_back(tmp_path):
     written = {file: sha256(file) for file in left_behind(settings)}
     wanted = load_both("mnli", settings)
     for part, data in wanted.items():
-        assert prepare.read_task("mnli", part, settings).to_dict() == data.to_dict()
+        assert rows.read_task("mnli", part, settings) == data.to_pydict()
 
-    assert prepare.task_parts("mnli", "train", settings) == {"train": len(wanted["train"])}
+    assert rows.task_parts("mnli", "train", settings) == {"train": len(wanted["train"])}
     manifest = json.loads(Path(settings.paths.task_data("mnli", "validation")).read_text())
     assert list(manifest["rows"]) == ["validation", "validation_mismatched"]
     assert manifest["source"] == "synthetic"
@@ -437,7 +438,7 @@ def test_a_prepared_task_reads_back(tmp_path):
 
 def test_an_unprepared_task(tmp_path):
     settings = make_settings(tmp_path)
-    read = (prepare.read_task, "rte", "train", settings)
+    read = (rows.read_task, "rte", "train", settings)
     assert "train.json is missing: run the step" in fault(*read)
     prepare_both("rte", settings)
     Path(settings.paths.task_data("rte", "train")).with_name("train.parquet").unlink()

@@ -16,12 +16,11 @@ from muxplm import config, hub
 from muxplm.data.collation import PadRows, tokenize_task
 from muxplm.data.prepare import (
     prepare_blocks,
-    prepare_task,
     prepare_tokenizer,
     read_blocks,
-    read_task,
     read_tokenizer,
 )
+from muxplm.data.rows import prepare_task, read_task
 from muxplm.evaluation import muxology
 from muxplm.evaluation.composition import STRATEGIES, compose, write_compositions
 from muxplm.evaluation.ensembling import write_ensembles

@@ -101,6 +101,25 @@ def test_the_longest_chain_follows_the_files():
     assert costs.longest_chain(seconds) == 15.0
 
 
+def test_what_waits_for_a_job():
+    settings = read_settings(instances=[1, 2, 10])
+    ahead, name = costs.seconds_ahead(settings), "mux-bert-base-n10"
+    jobs = [job("prime", name), job("pretrain", name), job("score", f"{name}/all")]
+    seconds = [costs.cost(j, settings).seconds for j in jobs]
+    trained = (
+        settings.plan.startup_seconds
+        + costs.job_flops(job("finetune", f"{name}/all"), settings) / settings.plan.flops
+    )
+    assert ahead["finetune", name] == pytest.approx(trained + seconds[2])
+    chain = sum(seconds) + trained
+    # T-MUX and the prefix ablation are primed alike, in one job, which the longer of them waits for.
+    assert ahead["prime", name] == pytest.approx(chain)
+    prefix = "mux-bert-base-n10-prefix"
+    assert ahead["prime", "tmux-base-n10"] == ahead["prime", prefix]
+    assert ahead["prime", prefix] > ahead["pretrain", prefix] > ahead["finetune", prefix]
+    assert ahead["prime", name] > ahead["prime", "mux-bert-base-n2"]
+
+
 def test_a_measured_time_is_preferred_unless_the_training_changed(tmp_path):
     file = tmp_path / "benchmark.tsv"
     file.write_text("s\th:m:s\tmax_rss\n123.5\t0:02:03\t1.0\n")

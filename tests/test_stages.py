@@ -15,7 +15,8 @@ from fabricated import settings_for
 from safetensors.torch import load_file
 
 from muxplm.data.collation import uniform
-from muxplm.data.prepare import prepare_blocks, prepare_task, prepare_tokenizer, read_task
+from muxplm.data.prepare import prepare_blocks, prepare_tokenizer
+from muxplm.data.rows import prepare_task, read_task
 from muxplm.files import check_manifest, read_json
 from muxplm.models.build import load_model
 from muxplm.training import stages

@@ -70,6 +70,11 @@ class Copy:
         command = [sys.executable, "-m", "snakemake", "--cores", "2", *flags]
         return self.run(*command, "--configfile", *files, "--", *targets)
 
+    def ran(self) -> list[dryrun.Job]:
+        """The jobs of the last run, from its log file: the terminal gets a line for each."""
+        *_, log = sorted((self.folder / ".snakemake/log").iterdir())
+        return dryrun.parse(log.read_text())
+
     def would_run(self, change: dict) -> set[tuple[str, str]]:
         """(stage, model or table) of the jobs that a changed config repeats or adds."""
         done = self.snakemake("--dry-run", change=change)
@@ -96,7 +101,7 @@ def copy(tmp_path_factory):
     copy = Copy(tmp_path_factory.mktemp("workflow"))
     done = copy.snakemake()
     assert done.returncode == 0, done.stdout[-5000:]
-    copy.jobs = dryrun.parse(done.stdout)
+    copy.printed, copy.jobs = done.stdout, copy.ran()
     return copy
 
 
@@ -135,6 +140,13 @@ def test_every_job_ran_once_and_left_a_log_and_a_benchmark(copy):
         log = copy.folder / job.benchmark.replace("/benchmarks/", "/logs/")
         assert benchmark.is_file()
         assert log.with_suffix(".log").is_file()
+
+
+def test_the_terminal_gets_a_line_for_each_job(copy):
+    lines = copy.printed.splitlines()
+    started = [line for line in lines if re.match(r" *\d+ of \d+ done, .* left: ", line)]
+    assert len(started) == len(set(line.split(": ", 1)[1] for line in started)) == len(copy.jobs)
+    assert len(lines) < len(started) + 60  # the banner, the list of rules, where the log is
 
 
 def test_the_tables_rows_are_the_grids_rows(copy):
@@ -273,7 +285,7 @@ def test_the_page_on_extending_adds_a_row_to_the_ablation(copy):
         for file, text in before.items():
             file.write_text(text)
     assert done.returncode == 0, done.stdout[-3000:]
-    ran = {(job.stage, job.model) for job in dryrun.parse(done.stdout)}
+    ran = {(job.stage, job.model) for job in copy.ran()}
     assert ran == stages_of(model, "prime", "pretrain", "finetune", "score") | {
         ("tables", "table5")
     }

@@ -52,7 +52,7 @@ def options(
 def task_data(task: str, split: str, config: Files = (), recipe: Recipe = ""):
     """Read one split of a task from the config's source, check it, and keep it under results/data."""
     settings = settings_of_job(config, recipe, "task_data", task=task, split=split)
-    from muxplm.data.prepare import prepare_task
+    from muxplm.data.rows import prepare_task
 
     prepare_task(task, split, settings)
 

@@ -4,6 +4,7 @@ tests/test_plan.py holds the formulas against real models. Imports neither torch
 """
 
 import csv
+from collections import defaultdict
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -39,9 +40,13 @@ def cost(job: Job, settings: Settings) -> Cost:
     disk, scratch = disk_use(job, settings)
     if seconds is not None:
         return Cost(seconds, True, disk, scratch)
-    devices = max(1, settings.resources_of(job.stage).gpu or 0)
-    estimate = job_flops(job, settings) / (settings.plan.flops * devices)
-    return Cost(estimate + settings.plan.startup_seconds, False, disk, scratch)
+    return Cost(estimate(job.stage, job_flops(job, settings), settings), False, disk, scratch)
+
+
+def estimate(stage: str, flops: float, settings: Settings) -> float:
+    """Seconds of a job of `stage`, from the plan's figures."""
+    devices = max(1, settings.resources_of(stage).gpu or 0)
+    return flops / (settings.plan.flops * devices) + settings.plan.startup_seconds
 
 
 def measured_seconds(benchmark: str) -> float | None:
@@ -57,10 +62,7 @@ def measured_seconds(benchmark: str) -> float | None:
 def job_flops(job: Job, settings: Settings) -> float:
     """Floating-point operations of one job; 0 for the stages that prepare data or write tables."""
     if job.stage in ("prime", "pretrain"):
-        training, variant = settings.training(job.stage, job.model), settings.variants[job.model]
-        objective = "retrieval" if job.stage == "prime" else variant.recipe.objective
-        forward = row_flops(variant, settings, objective, settings.max_length, training.mask_rate)
-        return BACKWARD * forward * training.rows * training.accumulation * training.steps
+        return training_flops(job.stage, job.model, settings)
     if job.stage == "finetune":
         cells = cells_to_train(job, settings)
         return sum(finetuning_flops(job.model, task, settings) for task, _ in cells)
@@ -93,6 +95,14 @@ def trainings(job: Job, settings: Settings) -> int:
     if job.stage == "finetune":
         return len(cells_to_train(job, settings))
     return int(job.stage in TRAININGS)
+
+
+def training_flops(stage: str, model: str, settings: Settings) -> float:
+    """One training on blocks."""
+    training, variant = settings.training(stage, model), settings.variants[model]
+    objective = "retrieval" if stage == "prime" else variant.recipe.objective
+    forward = row_flops(variant, settings, objective, settings.max_length, training.mask_rate)
+    return BACKWARD * forward * training.rows * training.accumulation * training.steps
 
 
 def finetuning_flops(model: str, task: str, settings: Settings) -> float:
@@ -191,6 +201,33 @@ def longest_chain(costs: dict[Job, Cost]) -> float:
         return ends[job]
 
     return max(map(end, costs), default=0.0)
+
+
+def seconds_ahead(settings: Settings) -> dict[tuple[str, str], float]:
+    """By (stage, variant): from a job's start to the end of the last one that waits for it.
+
+    Estimated as if nothing were there yet. Where variants share a priming, the longest of them counts.
+    """
+    found, same = {}, defaultdict(list)
+    for name, variant in settings.variants.items():
+        jobs = {s: training_flops(s, name, settings) for s in variant.stages}
+        jobs["finetune"] = max(
+            len(seeds) * sum(finetuning_flops(name, task, settings) for task in tasks)
+            for tasks, seeds in settings.finetunings.values()
+        )
+        jobs["score"] = max(
+            sum(scoring_flops("score", name, task, settings) for task in tasks)
+            for tasks in settings.bundles.values()
+        )
+        ahead = 0.0
+        for stage, flops in reversed(jobs.items()):
+            ahead += estimate(stage, flops, settings)
+            found[stage, name] = ahead
+        if "prime" in jobs:
+            same[recipes.digest(recipes.prime(settings, name))].append(("prime", name))
+    for primings in same.values():
+        found |= dict.fromkeys(primings, max(found[priming] for priming in primings))
+    return found
 
 
 # --- Parameters, from the shapes alone ---------------------------------------------------------

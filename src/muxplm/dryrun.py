@@ -71,10 +71,15 @@ def parse(printed: str) -> list[Job]:
         entry = dict(re.findall(r"^    (\w+): (.*)$", block, re.MULTILINE))
         if "benchmark" not in entry:
             continue
-        stage, *name = Path(entry["benchmark"].rsplit("/benchmarks/", 1)[1]).with_suffix("").parts
         files = (tuple(entry.get(key, "").split(", ")) for key in ("input", "output"))
-        jobs.append(Job(stage, "/".join(name), *files, entry["benchmark"], entry["reason"]))
+        jobs.append(Job(*named(entry["benchmark"]), *files, entry["benchmark"], entry["reason"]))
     return jobs
+
+
+def named(benchmark: str) -> tuple[str, str]:
+    """Stage and name of the job whose benchmark's file this is."""
+    stage, *name = Path(benchmark.rsplit("/benchmarks/", 1)[1]).with_suffix("").parts
+    return stage, "/".join(name)
 
 
 def read_settings(configfiles, overrides) -> Settings:

@@ -74,11 +74,16 @@ def write_json(path, value):
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
+def made(path) -> Path:
+    """`path`, or DataError if no step has made it yet."""
+    if not Path(path).exists():
+        raise DataError(f"{path} is missing: run the step that makes it first")
+    return Path(path)
+
+
 def read_json(path):
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing: run the step that makes it first") from None
+        return json.loads(made(path).read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{path} is not valid JSON ({error}): delete it and run again") from None
 

@@ -24,7 +24,7 @@ _TRAINING = (*_MODELS, "training/stages.py", "training/loop.py", "training/losse
 _TRAINING += ("training/rows.py", "training/processes.py")
 _TRAINING += ("evaluation/language_modeling.py",)
 _SCORE = (*_MODELS, "grouping.py", "evaluation/score.py", "evaluation/metrics.py")
-_DATA = ("data/prepare.py", "data/sources.py", "data/synthetic", "tasks.py")
+_DATA = ("data/rows.py", "data/prepare.py", "data/sources.py", "data/synthetic", "tasks.py")
 _MUXOLOGY = (*_MODELS, "evaluation/muxology.py", "evaluation/language_modeling.py")
 _REPORT = ("reporting", "experiments.py", "released_checkpoints.py", "tasks.py")
 

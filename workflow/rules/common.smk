@@ -4,7 +4,7 @@ from functools import partial
 from snakemake.exceptions import WorkflowError
 
 from muxplm import config as configuration
-from muxplm import experiments, files, hub, lineage, recipes
+from muxplm import costs, experiments, files, hub, lineage, progress, recipes
 from muxplm.reporting import captions
 from muxplm.stages import STAGES
 
@@ -78,6 +78,22 @@ def every_core(stage):
     """All cores of this run; what the config asks for on a cluster, where a run has no such number."""
     # Not `workflow.cores`, which raises an error there.
     return max(workflow.resource_settings.cores or 1, threads(stage))
+
+
+SECONDS_AHEAD = costs.seconds_ahead(settings)
+
+
+def urgency(stage):
+    """A job's `priority`: the seconds of what waits for it, so that the longest chain starts first."""
+
+    def of(wildcards):
+        return round(SECONDS_AHEAD[stage, wildcards.model])
+
+    return of
+
+
+# All wait for the data.
+FIRST = 1 + max(map(round, SECONDS_AHEAD.values()))
 
 
 def recipe(stage, **bundle):

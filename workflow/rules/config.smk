@@ -7,3 +7,4 @@ onstart:
     except configuration.ConfigError as error:
         raise WorkflowError(str(error)) from None
     files.write_text(CONFIG, settings.model_dump_json(indent=1) + "\n")
+    progress.shorten(logger, workflow.dag, settings)

@@ -8,6 +8,7 @@ rule task_data:
         paths.log("task_data/{task}-{split}"),
     benchmark:
         paths.benchmark("task_data/{task}-{split}")
+    priority: FIRST
     threads: threads("task_data")
     resources:
         **resources_of("task_data"),
@@ -25,6 +26,7 @@ rule tokenizer:
         paths.log("tokenizer"),
     benchmark:
         paths.benchmark("tokenizer")
+    priority: FIRST
     threads: threads("tokenizer")
     resources:
         **resources_of("tokenizer"),
@@ -44,6 +46,7 @@ rule blocks:
         paths.log("blocks"),
     benchmark:
         paths.benchmark("blocks")
+    priority: FIRST
     threads: threads("blocks")
     resources:
         **resources_of("blocks"),

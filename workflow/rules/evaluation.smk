@@ -16,6 +16,7 @@ for bundle, tasks in settings.bundles.items():
             paths.log(f"score/{{model}}/{bundle}"),
         benchmark:
             paths.benchmark(f"score/{{model}}/{bundle}")
+        priority: urgency("score")
         threads: threads("score")
         resources:
             **resources_of("score"),

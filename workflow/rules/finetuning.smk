@@ -18,6 +18,7 @@ for bundle, (tasks, seeds) in settings.finetunings.items():
             paths.log(f"finetune/{{model}}/{bundle}"),
         benchmark:
             paths.benchmark(f"finetune/{{model}}/{bundle}")
+        priority: urgency("finetune")
         threads: threads("finetune")
         resources:
             **resources_of("finetune"),

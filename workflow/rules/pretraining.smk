@@ -11,6 +11,7 @@ rule prime:
         paths.log("prime/{model}"),
     benchmark:
         paths.benchmark("prime/{model}")
+    priority: urgency("prime")
     threads: threads("prime")
     resources:
         **resources_of("prime"),
@@ -33,6 +34,7 @@ rule pretrain:
         paths.log("pretrain/{model}"),
     benchmark:
         paths.benchmark("pretrain/{model}")
+    priority: urgency("pretrain")
     threads: threads("pretrain")
     resources:
         **resources_of("pretrain"),

@@ -1,6 +1,6 @@
-"""The three cheap steps before any training: a task's rows, the tokenizer, the packed blocks.
+"""The tokenizer and the packed blocks, made before any training; the tasks' rows: `rows`.
 
-Each fills its folder as a whole or not at all, with a manifest of what is in it.
+Each fills its folder as a whole or not at all.
 """
 
 from collections import Counter
@@ -8,62 +8,18 @@ from collections.abc import Iterable, Iterator
 from itertools import count, islice
 from pathlib import Path
 
-import datasets
 import numpy as np
 from tokenizers import trainers
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
 
-from muxplm import hub, recipes
-from muxplm.data.sources import documents, load_task, muxology_text, read_table
-from muxplm.files import DataError, atomic_folder, read_json, sha256, write_json, write_parquet
-from muxplm.recipes import digest
+from muxplm.data.sources import documents, muxology_text
+from muxplm.files import DataError, atomic_folder, made, read_json, sha256, write_json
 from muxplm.settings import Settings
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 # No token types: [SEP] tells the two texts of a pair apart.
 MODEL_INPUTS = ["input_ids", "attention_mask"]
 TOKENIZER_DOCUMENTS = 2_000_000  # more text does not change a vocabulary
-
-
-# --- Tasks -------------------------------------------------------------------------------------
-
-
-def prepare_task(name: str, split: str, settings: Settings):
-    """Writes one split of a task, as `load_task` gives it: Parquet files, and a manifest of them."""
-    manifest, parts = Path(settings.paths.task_data(name, split)), load_task(name, split, settings)
-    manifest.parent.mkdir(parents=True, exist_ok=True)
-    for part, data in parts.items():
-        write_parquet(manifest.with_name(f"{part}.parquet"), data.data.table)
-    content = {
-        "task": name,
-        "source": settings.data.source,
-        "recipe": digest(recipes.task_data(settings, name, split)),
-        "rows": {part: len(data) for part, data in parts.items()},
-        "sha256": {part: sha256(manifest.with_name(f"{part}.parquet")) for part in parts},
-    }
-    write_json(manifest, content)
-
-
-def read_task(name: str, part: str, settings: Settings) -> datasets.Dataset:
-    """What `prepare_task` wrote: "train", "validation" or "validation_mismatched" of a task.
-
-    Raises DataError if a file is missing.
-    """
-    split = next(split for split, parts in hub.SPLITS.items() if part in parts)
-    manifest = Path(settings.paths.task_data(name, split))
-    read_json(manifest)  # or say that it is missing
-    return read_table(_made(manifest.with_name(f"{part}.parquet")))
-
-
-def task_parts(name: str, split: str, settings: Settings) -> dict[str, int]:
-    """The parts that `prepare_task` wrote of a split, with their numbers of rows."""
-    return read_json(settings.paths.task_data(name, split))["rows"]
-
-
-def _made(file: Path) -> Path:
-    if not file.exists():
-        raise DataError(f"{file} is missing: run the step that makes it first")
-    return file
 
 
 # --- Tokenizer ---------------------------------------------------------------------------------
@@ -87,7 +43,7 @@ def prepare_tokenizer(settings: Settings):
 
 def read_tokenizer(settings: Settings) -> PreTrainedTokenizerBase:
     """The tokenizer that `prepare_tokenizer` wrote. Raises DataError if it is missing."""
-    return AutoTokenizer.from_pretrained(_made(Path(settings.paths.tokenizer)).parent)
+    return AutoTokenizer.from_pretrained(made(settings.paths.tokenizer).parent)
 
 
 def prefix_token_ids(tokenizer: PreTrainedTokenizerBase, n: int) -> list[int]:

@@ -6,14 +6,15 @@ file (or data set), the row (counted from 0), the column and the fix.
 """
 
 import contextlib
+import json
 import zlib
 from collections.abc import Iterable, Iterator
 from itertools import islice, zip_longest
 from pathlib import Path
 
-import datasets
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from muxplm import hub
@@ -28,7 +29,7 @@ SAMPLE_SEED = 20230224  # which rows max_train_rows and max_validation_rows keep
 # --- Tasks -------------------------------------------------------------------------------------
 
 
-def load_task(name: str, split: str, settings: Settings) -> dict[str, datasets.Dataset]:
+def load_task(name: str, split: str, settings: Settings) -> dict[str, pa.Table]:
     """One split of a task, checked: "train", or "validation" (mnli: with "validation_mismatched").
 
     Columns are the task's text columns and its label: strings (or lists of them, for tagging), and
@@ -45,22 +46,16 @@ def load_task(name: str, split: str, settings: Settings) -> dict[str, datasets.D
     }
 
 
-def read_table(file: Path) -> datasets.Dataset:
-    """A Parquet file in memory, with the Hub's class names where it has them; or DataError."""
-    with _readable(file):
-        return datasets.Dataset(pq.read_table(file))
-
-
 def _hub_task(task: Task, settings: Settings, parts):
     repo = hub.pinned(hub.TASKS[task.name], settings.data.revisions)
     found = _from_hub(repo)
-    found = {part.removesuffix("_matched"): data for part, data in found.items()}
+    found = {part.removesuffix("_matched"): data.data.table for part, data in found.items()}
     if parts[0] not in found:
         raise DataError(f"{repo} has no split {parts[0]!r}: correct {hub.__name__}.TASKS")
     found = {part: found[part] for part in parts if part in found}
     for part in found if repo.skip else ():
-        keep = [row for row, idx in enumerate(found[part]["idx"]) if idx not in repo.skip]
-        found[part] = found[part].select(keep)
+        skipped = pc.is_in(found[part]["idx"], pa.array(repo.skip))
+        found[part] = found[part].filter(pc.invert(skipped))
     return {part: (f"{repo} {part}", data) for part, data in found.items()}
 
 
@@ -69,7 +64,7 @@ def _local_task(task: Task, settings: Settings, parts):
     files = {part: folder / hub.local_file(task.name, part) for part in parts}
     # Only one task has a second validation split.
     kept = {part: file for part, file in files.items() if part == parts[0] or file.exists()}
-    return {part: (str(file), read_table(file)) for part, file in kept.items()}
+    return {part: (str(file), _read(file)) for part, file in kept.items()}
 
 
 def _synthetic_task(task: Task, settings: Settings, parts):
@@ -90,16 +85,16 @@ def _synthetic_task(task: Task, settings: Settings, parts):
         ) from None
     made = {part.removesuffix("_matched"): columns for part, columns in made.items()}
     return {
-        part: (f"the synthetic {task.name} {part}", datasets.Dataset.from_dict(made[part]))
+        part: (f"the synthetic {task.name} {part}", pa.table(made[part]))
         for part in parts
         if part in made
     }
 
 
-def _checked(task: Task, data: datasets.Dataset, place: str) -> dict[str, list]:
+def _checked(task: Task, data: pa.Table, place: str) -> dict[str, list]:
     """The task's columns as lists, labels as codes; or DataError at the first fault."""
     _check_columns(task, data, place)
-    columns = {column: list(data[column]) for column in (*task.columns, task.label)}
+    columns = {column: data[column].to_pylist() for column in (*task.columns, task.label)}
     if _type_of(data, task.label) == "list of text":
         codes = {name: code for code, name in enumerate(task.labels)}
         # An unknown name stays as it is, for _label_fault to report.
@@ -117,7 +112,7 @@ def _checked(task: Task, data: datasets.Dataset, place: str) -> dict[str, list]:
     return columns
 
 
-def _check_columns(task: Task, data: datasets.Dataset, place: str):
+def _check_columns(task: Task, data: pa.Table, place: str):
     text_type = "list of text" if task.kind == "tagging" else "text"
     label_types = {
         "classification": ["integer"],
@@ -139,8 +134,7 @@ def _check_columns(task: Task, data: datasets.Dataset, place: str):
                 f"write it as {' or '.join(types)}"
             )
     # Codes mean what the Hub's class names say, where they are given.
-    feature = data.features[task.label]
-    names = getattr(getattr(feature, "feature", feature), "names", None)
+    names = _class_names(data, task.label)
     if names is not None and tuple(names) != task.labels:
         raise DataError(
             f"{place}: column {task.label!r} numbers its classes as {', '.join(names)}: "
@@ -172,8 +166,15 @@ def _label_fault(task: Task, label, text) -> str | None:
     return None
 
 
-def _type_of(data: datasets.Dataset, column: str) -> str:
-    return _type_name(data.data.schema.field(column).type)
+def _class_names(data: pa.Table, column: str) -> list[str] | None:
+    """As `datasets` notes them beside a table, for a class or for a list of classes."""
+    noted = json.loads((data.schema.metadata or {}).get(b"huggingface", "{}"))
+    feature = noted.get("info", {}).get("features", {}).get(column, {})
+    return feature.get("feature", feature).get("names")
+
+
+def _type_of(data: pa.Table, column: str) -> str:
+    return _type_name(data.schema.field(column).type)
 
 
 def _type_name(kind: pa.DataType) -> str:
@@ -186,17 +187,17 @@ def _type_name(kind: pa.DataType) -> str:
     return "real number" if pa.types.is_floating(kind) else str(kind)
 
 
-def _sample(task: Task, columns: dict[str, list], limit: int | None) -> datasets.Dataset:
+def _sample(task: Task, columns: dict[str, list], limit: int | None) -> pa.Table:
     """All rows, or the first `limit` of them in a shuffled order that is always the same."""
     rows = len(columns[task.label])
     if limit is not None and limit < rows:
         order = np.random.default_rng(SAMPLE_SEED).permutation(rows)[:limit]
         columns = {column: [values[row] for row in order] for column, values in columns.items()}
-    text, label = datasets.Value("string"), datasets.Value("int64" if task.labels else "float32")
+    text, label = pa.string(), pa.int64() if task.labels else pa.float32()
     if task.kind == "tagging":
-        text, label = datasets.List(text), datasets.List(label)
-    features = dict.fromkeys(task.columns, text) | {task.label: label}
-    return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+        text, label = pa.list_(text), pa.list_(label)
+    types = dict.fromkeys(task.columns, text) | {task.label: label}
+    return pa.table({name: pa.array(columns[name], kind) for name, kind in types.items()})
 
 
 # --- Pre-training text -------------------------------------------------------------------------
@@ -287,6 +288,8 @@ def _synthetic_corpus(settings: Settings):
 
 
 def _from_hub(repo: hub.Repo, **options):
+    import datasets  # takes longer than all else that a task's rows need, and only the Hub needs it
+
     try:
         return datasets.load_dataset(repo.name, repo.config, revision=repo.revision, **options)
     except Exception as error:  # the Hub's client raises many kinds
@@ -301,6 +304,11 @@ def _local_folder(settings: Settings) -> Path:
     if not folder.is_dir():
         raise DataError(f"data_folder {folder} is not a folder: correct --config data_folder=DIR")
     return folder
+
+
+def _read(file: Path) -> pa.Table:
+    with _readable(file):
+        return pq.read_table(file)
 
 
 @contextlib.contextmanager

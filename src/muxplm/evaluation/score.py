@@ -11,7 +11,8 @@ import torch
 
 from muxplm import files, recipes
 from muxplm.data.collation import PadRows, tokenize_task
-from muxplm.data.prepare import read_task, read_tokenizer, task_parts
+from muxplm.data.prepare import read_tokenizer
+from muxplm.data.rows import read_task, task_parts
 from muxplm.evaluation.metrics import majority, score
 from muxplm.files import DataError
 from muxplm.grouping import shuffled

@@ -7,6 +7,7 @@ a ratio is formed from measurements seconds apart: a machine that slows down slo
 import random
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import cycle, islice
 from statistics import median
 from time import perf_counter
 
@@ -14,7 +15,8 @@ import torch
 from torch import nn
 
 from muxplm import recipes, trained
-from muxplm.data.prepare import read_task, read_tokenizer
+from muxplm.data.prepare import read_tokenizer
+from muxplm.data.rows import read_task
 from muxplm.experiments import TIMED, Variant
 from muxplm.files import DataError, write_json
 from muxplm.model_config import model_config
@@ -102,9 +104,8 @@ def read_batch(settings: Settings, tokenizer) -> dict[str, torch.Tensor]:
         )
     task = TASKS[timed_task(settings)]
     rows = read_task(task.name, "validation", settings)
-    rows = rows.select([i % len(rows) for i in range(plan.batch)])
     return tokenizer(
-        *(list(rows[column]) for column in task.columns),
+        *(list(islice(cycle(rows[column]), plan.batch)) for column in task.columns),
         is_split_into_words=task.kind == "tagging",
         padding="max_length",
         truncation=True,

@@ -8,7 +8,8 @@ import transformers
 
 from muxplm import lineage, recipes, trained
 from muxplm.data.collation import COLLATORS, PadRows, collate_retrieval, tokenize_task
-from muxplm.data.prepare import read_blocks, read_task, read_tokenizer
+from muxplm.data.prepare import read_blocks, read_tokenizer
+from muxplm.data.rows import read_task
 from muxplm.evaluation.language_modeling import evaluate_blocks
 from muxplm.model_config import model_config
 from muxplm.models.build import check_vocabulary, load_config, load_model, new_model

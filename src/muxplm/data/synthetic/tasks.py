@@ -205,7 +205,7 @@ def _split_rows(name: str, sizes: dict[str, int], seed: int) -> dict[str, list[R
 
 
 def task(name: str, train: int, validation: int, seed: int) -> dict[str, dict[str, list]]:
-    """The rows of a task as split -> column -> values, as `datasets.Dataset.from_dict` takes them.
+    """The rows of a task as split -> column -> values.
 
     `train` and `validation` count rows (of each validation split, for "mnli", which has two).
     Labels are the Hub's: integers, but floats in 0..5 for "stsb", lists of integers for the
