@@ -8,6 +8,7 @@ import torch
 import train_on_devices
 from conftest import build
 from safetensors.torch import load_file
+from transformers import Trainer, TrainingArguments
 
 from muxplm.models.modeling import (
     MuxForMaskedLM,
@@ -38,6 +39,15 @@ def test_accumulated_and_distributed_batches_train_as_one_large_batch(tmp_path):
         torch.testing.assert_close(devices[name], weight, rtol=1e-5, atol=1e-6, msg=name)
     before = train_on_devices.make_model().classifier.weight
     assert (whole["classifier.weight"] - before).abs().max() > 1e-3
+
+
+def test_trainer_predicts_logits_alone(tmp_path):
+    """Also of a model whose loss has two parts, which its output holds too."""
+    model = build(MuxForSequenceClassification, n=3, num_labels=4, retrieval_weight=0.1)
+    rows = [{"input_ids": torch.arange(2, 14), "labels": torch.tensor(1)} for _ in range(7)]
+    arguments = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none", disable_tqdm=True)
+    found = Trainer(model, arguments).predict(rows)
+    assert found.predictions.shape == (7, 4)
 
 
 # --- torch.compile, torch.export ---------------------------------------------------------------

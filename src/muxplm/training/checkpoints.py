@@ -32,16 +32,23 @@ class Progress:
 
 
 def write(scratch, model, optimizer, progress: Progress):
-    """Adds a checkpoint and removes all but the last two."""
+    """Adds a checkpoint and removes all but the last two. DataError if the disk does not take it."""
     tensors = {f"model.{name}": tensor for name, tensor in _named(model).items()}
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"{key}.{name}"] = value
     tensors = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    with files.atomic_folder(Path(scratch) / f"checkpoint-{progress.step}") as draft:
-        save_file(tensors, draft / "state.safetensors")
-        files.write_json(draft / "progress.json", asdict(progress))
-        files.write_manifest(draft)
+    folder = Path(scratch) / f"checkpoint-{progress.step}"
+    try:
+        with files.atomic_folder(folder) as draft:
+            save_file(tensors, draft / "state.safetensors")
+            files.write_json(draft / "progress.json", asdict(progress))
+            files.write_manifest(draft)
+    except (OSError, SafetensorError) as error:
+        raise DataError(
+            f"{folder} cannot be written ({error}): make room, or set scratch to a folder on another "
+            "disk, and run again to go on from the checkpoint before it"
+        ) from None
     for folder in _checkpoints(scratch)[:-KEPT]:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -49,7 +49,8 @@ def train(
     dataset, validation: arrays of blocks (number, L), or lists of rows. The logs are lists of {"step",
     "loss", ...}; the second is empty without `validation`. training: a `Training` or `Finetuning`
     section. Checkpoints go to `scratch`; a run that was killed goes on from the last of them, to the
-    same weights and logs to the bit. SIGTERM ends the step, writes a checkpoint and exits with 143.
+    same weights and logs to the bit (on a GPU as far as its kernels repeat themselves). SIGTERM ends
+    the step, writes a checkpoint and exits with 143.
 
     DataError if the processes do not divide the rows, or if the loss is no longer finite.
     """

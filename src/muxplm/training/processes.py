@@ -4,8 +4,10 @@ The processes are torch.distributed's: `muxplm pretrain MODEL --processes 8` sta
 `torch.distributed.run` or `accelerate launch` on several. Every process holds the whole model.
 """
 
+import ctypes
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -66,6 +68,7 @@ def join() -> Processes:
     rank, count = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     here, number = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), int(os.environ.get("LOCAL_RANK", 0))
     device = torch.device("cpu")
+    keep_freed_memory()
     if torch.cuda.is_available():
         if here > torch.cuda.device_count():
             raise DataError(
@@ -76,6 +79,14 @@ def join() -> Processes:
     if count > 1 and not distributed.is_initialized():
         distributed.init_process_group()  # gloo for what is on the CPU, NCCL for GPUs
     return Processes(rank, count, device)
+
+
+def keep_freed_memory():
+    """Keeps glibc from returning each step's memory to the system, to fault it in again at the next."""
+    with suppress(OSError, AttributeError):  # another libc
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD, at its largest
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 def share_of(rows: int, count: int) -> int:
