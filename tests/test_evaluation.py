@@ -5,6 +5,7 @@ from itertools import pairwise, product
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import scipy.stats
 import torch
@@ -25,12 +26,13 @@ from muxplm.evaluation import muxology
 from muxplm.evaluation.composition import STRATEGIES, compose, write_compositions
 from muxplm.evaluation.ensembling import write_ensembles
 from muxplm.evaluation.muxology import layer_means, write_muxology
-from muxplm.evaluation.score import predict, write_scores
+from muxplm.evaluation.score import predict, validation_rows, write_scores
 from muxplm.files import DataError, read_json
 from muxplm.grouping import duplicated
 from muxplm.model_config import model_config
 from muxplm.models.build import load_model, new_model
 from muxplm.models.modeling import MuxModel
+from muxplm.reporting.scores import headline, read_scores
 from muxplm.tasks import TASKS
 
 ROOT = Path(__file__).parent.parent
@@ -104,6 +106,33 @@ def metrics_of(file: str, key: str, **wanted) -> dict:
         for run in read_json(file)[key]
         if all(run[name] == value for name, value in wanted.items())
     }
+
+
+# --- MNLI's second validation split ---------------------------------------------------------------
+
+
+def test_mismatched_rows_are_scored_apart(settings):
+    """Against a plain loop over groups; in the tidy table as a column of its own, in no average."""
+    path = settings.paths.scores(NAME, "mnli")
+    found, matched = metrics_of(path, "validation_mismatched"), metrics_of(path, "scores")
+    assert set(found) == set(matched) == set(product(TRAINED, SEEDS))
+    assert found != matched
+    rows = validation_rows(settings, TASKS["mnli"], "validation_mismatched")
+    for (trained, seed), metrics in found.items():
+        folder = Path(settings.paths.finetuned(NAME, "mnli", trained)).parent
+        model = load_model("classification", folder).eval()
+        order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(seed)).tolist()
+        hits = 0
+        for start in range(0, ROWS, N):
+            group = [rows[i] for i in order[start : start + N]]
+            batch = PadRows(0)(group)
+            best = model(batch["input_ids"], batch["attention_mask"]).logits.argmax(-1).tolist()
+            hits += sum(p == row["labels"] for p, row in zip(best, group, strict=True))
+        assert metrics["accuracy"] == pytest.approx(hits / ROWS)
+    scores = read_scores(settings, [settings.variants[NAME]], ["mnli"])
+    own = scores[scores["metric"] == "mismatched/accuracy"]["value"]
+    assert own.mean() == pytest.approx(100 * np.mean([m["accuracy"] for m in found.values()]))
+    assert set(headline(scores)["metric"]) == {"accuracy"}
 
 
 # --- Ensembles -----------------------------------------------------------------------------------

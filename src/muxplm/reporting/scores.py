@@ -62,6 +62,13 @@ def _read(settings: Settings, model: str, task: str, published: bool):
             for metric, value in run["metrics"].items():
                 baseline = content["majority"].get(metric, float("nan"))
                 yield model, task, metric, *seeds, 100 * value, 100 * baseline
+    # MNLI's second validation split, beside the first: metrics of their own, "mismatched/accuracy".
+    for part in (key for key in content if key.startswith("validation_")):
+        for run in content[part]:
+            seeds = run["training_seed"], run["composition_seed"]
+            for metric, value in run["metrics"].items() if seeds in wanted else ():
+                name = f"{part.removeprefix('validation_')}/{metric}"
+                yield model, task, name, *seeds, 100 * value, float("nan")
     if missing:
         raise DataError(
             f"{path} lacks (training seed, composition seed) {sorted(missing)}: "
