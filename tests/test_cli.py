@@ -7,6 +7,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from conftest import build
+from safetensors.torch import load_file, save_file
+
+from muxplm.models.modeling import MuxForSequenceClassification
 
 MUXPLM = Path(sys.executable).with_name("muxplm")
 
@@ -37,3 +41,18 @@ def test_the_shell_completes_commands_and_options(typed, expected):
 
 def test_completion_can_be_installed():
     assert "--install-completion" in run("--help", COLUMNS="200")
+
+
+def test_a_refusal_is_one_line(tmp_path, tokenizer):
+    """Nothing of what the libraries have to say on the way, and no traceback."""
+    build(MuxForSequenceClassification).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    weights = load_file(tmp_path / "model" / "model.safetensors")
+    kept = {name: value for name, value in weights.items() if "classifier" not in name}
+    save_file(kept, tmp_path / "model" / "model.safetensors")
+    (tmp_path / "in.csv").write_text("text\nw1\n")
+    command = [MUXPLM, "predict", "model", "--input", "in.csv", "--output", "out.csv"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("muxplm: model lacks weights that its model needs (classifier.bias,")

@@ -47,6 +47,7 @@ class Copy:
         self.environment = os.environ | {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(folder / "src"),  # comes before the installed package
+            "OMP_NUM_THREADS": "1",  # as Snakemake tells its jobs: sums in the same order
         }
 
     def write(self, name: str, content: dict) -> str:
@@ -440,8 +441,8 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(copy):
 
 
 def last_step(scratch: Path) -> int:
-    """The last checkpoint that is whole: its state is written at the end."""
-    whole = [state.parent.name for state in scratch.glob("checkpoint-*/trainer_state.json")]
+    """The last checkpoint that is whole: it appears with its manifest."""
+    whole = [state.parent.name for state in scratch.glob("checkpoint-*/manifest.json")]
     return max((int(name.split("-")[1]) for name in whole), default=0)
 
 

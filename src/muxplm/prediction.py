@@ -1,5 +1,6 @@
 """`muxplm predict`: a file of texts through a model, to a file of answers, in constant memory."""
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from transformers import (
     AutoTokenizer,
     pipeline,
 )
+from transformers.utils import logging
 
 from muxplm import rows
 from muxplm.batching import token_limit
@@ -86,8 +88,9 @@ def load(folder, columns, copies):
     if not Path(folder, "config.json").is_file():
         raise DataError(f"{folder} holds no model: name a folder that has a config.json")
     try:
-        task, settings, model, missing = _read_model(folder)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        with _quiet():
+            task, settings, model, missing = _read_model(folder)
+            tokenizer = AutoTokenizer.from_pretrained(folder)
     except DataError:
         raise
     except Exception as error:  # damage comes as anything: tokenizers raises Exception itself
@@ -122,6 +125,20 @@ def _read_model(folder):
         folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
     )
     return task, dict(settings), model, found["missing_keys"]
+
+
+@contextlib.contextmanager
+def _quiet():
+    """What transformers has to say of missing weights is said here in one sentence."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _inputs(texts: list[list[str]]) -> list:
