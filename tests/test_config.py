@@ -5,25 +5,17 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from presets import ROOT, merged
 
 from muxplm import config as configuration
-from muxplm.config import ConfigError, merge, validate
+from muxplm.config import ConfigError, validate
 
-ROOT = Path(__file__).parent.parent
 PRESETS = sorted((ROOT / "config").glob("*.yaml"))
 
 
 @pytest.fixture(autouse=True)
 def _in_root(monkeypatch):
     monkeypatch.chdir(ROOT)  # the default config is found from there
-
-
-def merged(*changes: dict) -> dict:
-    """The default config with `changes` laid over it, as Snakemake merges them."""
-    raw = yaml.safe_load((ROOT / configuration.DEFAULT).read_text())
-    for change in changes:
-        raw = merge(raw, change)
-    return raw
 
 
 def mistakes(*changes: dict) -> list[str]:

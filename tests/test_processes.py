@@ -1,6 +1,8 @@
 """Several processes for one training, through the rules: the same weights as of one."""
 
 import os
+import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -38,12 +40,17 @@ CHANGES = {
 MODELS = ("bert-base", "bert-large", "mux-bert-base-n5", "mux-bert-large-n5")
 
 
+def configured(folder: Path, **changes) -> list[str]:
+    """The config's files for results in `folder`."""
+    places = {"results": str(folder / "results"), "scratch": str(folder / "scratch")}
+    (folder / "change.yaml").write_text(yaml.safe_dump(CHANGES | places | changes))
+    return ["config/smoke.yaml", str(folder / "change.yaml")]
+
+
 def weights(folder: Path, processes: int) -> dict:
     """By (stage, model) what Snakemake trains with so many processes a training."""
     resources = {stage: {"processes": processes} for stage in ("prime", "pretrain", "finetune")}
-    places = {"results": str(folder / "results"), "scratch": str(folder / "scratch")}
-    (folder / "change.yaml").write_text(yaml.safe_dump(CHANGES | places | {"resources": resources}))
-    files = ["config/smoke.yaml", str(folder / "change.yaml")]
+    files = configured(folder, resources=resources)
     paths = configuration.load(ROOT / file for file in files).paths
     wanted = {("pretrain", model): paths.checkpoint("pretrain", model) for model in MODELS}
     wanted |= {("finetune", model): paths.finetuned(model, "sst2", 1) for model in MODELS}
@@ -64,8 +71,13 @@ def weights(folder: Path, processes: int) -> dict:
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory):
-    return weights(tmp_path_factory.mktemp("of1"), 1)
+def folder_of_one(tmp_path_factory):
+    return tmp_path_factory.mktemp("of1")
+
+
+@pytest.fixture(scope="module")
+def one(folder_of_one):
+    return weights(folder_of_one, 1)
 
 
 def test_two_processes_train_to_the_weights_of_one(one, tmp_path_factory):
@@ -83,3 +95,32 @@ def test_accumulated_passes_train_to_the_weights_of_one(one):
             for name, tensor in one[stage, base].items():
                 other = one[stage, large][name]
                 torch.testing.assert_close(other, tensor, rtol=0, atol=1e-6, msg=f"{large} {name}")
+
+
+def test_two_machines_train_to_the_weights_of_one(one, folder_of_one, tmp_path):
+    """docs/training.md's command, a process of its own for each machine, over the loopback."""
+    model = MODELS[2]
+    files = configured(tmp_path)
+    shutil.copytree(folder_of_one / "results", tmp_path / "results")
+    trained = Path(
+        configuration.load(ROOT / file for file in files).paths.checkpoint("pretrain", model)
+    )
+    shutil.rmtree(trained.parent)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = ["torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
+    launch += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}"]
+    options = [option for file in files for option in ("--config", file)]
+    command = [sys.executable, "-m", *launch, "--module", "muxplm", "pretrain", model, *options]
+    machines = [
+        subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        for _ in range(2)
+    ]
+    printed = [machine.communicate(timeout=300)[0] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], printed
+    for name, tensor in load_file(trained.with_name("model.safetensors")).items():
+        expected = one["pretrain", model][name]
+        torch.testing.assert_close(tensor, expected, rtol=0, atol=1e-6, msg=name)

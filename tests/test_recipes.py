@@ -4,15 +4,14 @@ import copy
 from pathlib import Path
 
 import pytest
-import yaml
+from presets import ROOT, merged
 
 from muxplm import config as configuration
 from muxplm import experiments, hub, lineage, recipes, stages
 from muxplm.released_checkpoints import released_id
-from muxplm.settings import Settings, merge
+from muxplm.settings import Settings
 from muxplm.stages import TRAININGS
 
-ROOT = Path(__file__).parent.parent
 MODEL, PLAIN, TMUX = "mux-bert-base-n2", "bert-base", "tmux-base-n2"
 DATA = {"task_data"}
 TEXT = {"tokenizer", "blocks"}
@@ -27,13 +26,6 @@ ALL = DATA | TEXT | MODELS | {"throughput"}
 @pytest.fixture(autouse=True)
 def _in_root(monkeypatch):
     monkeypatch.chdir(ROOT)  # the default config is found from there
-
-
-def merged(*changes: dict) -> dict:
-    raw = yaml.safe_load((ROOT / configuration.DEFAULT).read_text())
-    for change in changes:
-        raw = merge(raw, change)
-    return raw
 
 
 def settings_with(*changes: dict) -> Settings:

@@ -15,10 +15,12 @@ from fabricated import settings_for
 from safetensors.torch import load_file
 
 from muxplm.data.collation import uniform
-from muxplm.data.prepare import prepare_blocks, prepare_tokenizer
+from muxplm.data.prepare import prepare_blocks, prepare_tokenizer, read_tokenizer
 from muxplm.data.rows import prepare_task, read_task
+from muxplm.experiments import Variant
 from muxplm.files import check_manifest, read_json
-from muxplm.models.build import load_model
+from muxplm.model_config import model_config
+from muxplm.models.build import load_model, new_model
 from muxplm.training import stages
 
 TASKS = ["sst2", "stsb", "pos"]
@@ -216,3 +218,17 @@ def test_two_processes_stop_together(settings, tmp_path):
     (checkpoint,) = tmp_path.glob("scratch/prime/*/*")
     assert checkpoint.name == f"checkpoint-{step}"
     check_manifest(checkpoint)
+
+
+def test_a_prefix_trained_here_in_the_released_dialect_ends_as_the_authors_does(settings):
+    """N ids and a second [CLS] on top of a task's text; a row of pre-training is cut by as many."""
+    tokenizer, n = read_tokenizer(settings), 2
+    variants = [Variant("tmux", n=n, dialect=dialect) for dialect in ("paper", "released")]
+    paper, released = (model_config(settings, variant, tokenizer) for variant in variants)
+    assert released.prefix_token_ids == [*paper.prefix_token_ids, tokenizer.cls_token_id]
+    assert (paper.prefix_length, released.prefix_length) == (n, n + 1)
+    for config in (paper, released):
+        positions = config.encoder.max_position_embeddings
+        assert positions == settings.max_length + config.prefix_length
+    ids = torch.randint(5, 400, (n, settings.max_length))
+    assert new_model("classification", released)(ids).logits.shape == (n, 2)

@@ -13,17 +13,18 @@ def model_config(settings, variant, tokenizer):
 
     DataError if it names a part that is not registered, or if the tokenizer lacks spare ids.
     """
-    encoder = _encoder_config(settings, variant, tokenizer)
     if not variant.recipe.multiplexed:
-        return AutoConfig.for_model(**encoder)
+        return AutoConfig.for_model(**_encoder_config(settings, variant, tokenizer))
     check_parts([variant])
     dialect = DIALECTS[variant.dialect]
     model, prefix = settings.model_of(variant.name), None
     if variant.demultiplexer == "prefix":
         prefix = prefix_token_ids(tokenizer, variant.n)
+        prefix += [tokenizer.cls_token_id] * dialect.ends_prefix
+    positions = len(prefix) - 1 if prefix else 0  # one of the ids is the padding between the others
     return AutoConfig.for_model(
         "muxplm",
-        encoder=encoder,
+        encoder=_encoder_config(settings, variant, tokenizer, positions),
         num_instances=variant.n,
         multiplexer=variant.multiplexer,
         demultiplexer=variant.demultiplexer,
@@ -49,9 +50,9 @@ def check_parts(variants):
                 )
 
 
-def _encoder_config(settings, variant, tokenizer) -> dict:
+def _encoder_config(settings, variant, tokenizer, prefix=0) -> dict:
+    """prefix: how many positions of the encoder's it takes."""
     shape, model = settings.shapes[variant.size], settings.model_of(variant.name)
-    prefix = variant.n if variant.demultiplexer == "prefix" else 0
     config = {
         "model_type": variant.recipe.encoder,
         "vocab_size": len(tokenizer),

@@ -12,6 +12,7 @@ class Dialect:
 
     masks_padding: whether the encoder keeps from the positions at which all N instances have ended.
     cuts_rows: whether pre-training cuts a row's end to make room for the prefix.
+    ends_prefix: whether a [CLS] of its own ends the prefix.
     """
 
     multiplexers = MULTIPLEXERS
@@ -20,6 +21,7 @@ class Dialect:
     classifier = staticmethod(classifier)
     masks_padding = True
     cuts_rows = False
+    ends_prefix = False
 
     def multiplexer(self, config, of_sequences: bool) -> nn.Module:
         """of_sequences: whether it is for a head that classifies whole rows."""

@@ -15,6 +15,7 @@ class ReleasedDialect(Dialect):
     classifier = staticmethod(classifier)
     masks_padding = False
     cuts_rows = True
+    ends_prefix = True
 
     def multiplexer(self, config, of_sequences: bool):
         found = super().multiplexer(config, of_sequences)
