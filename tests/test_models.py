@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ENCODERS, VOCABULARY, build, make_config
+from torch.nn import functional as F
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -20,6 +21,7 @@ from transformers import (
 )
 
 from muxplm import experiments, models
+from muxplm.models import heads
 from muxplm.models.configuration import PREFIX_IDS
 from muxplm.models.encoding import DIALECTS
 from muxplm.models.modeling import (
@@ -376,3 +378,34 @@ def test_priming_lowers_the_retrieval_loss(encoder):
         loss.backward()
         optimizer.step()
     assert loss < 0.8 * math.log(10) < math.log(VOCABULARY)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_large_vocabularys_loss_is_made_in_pieces(precision, monkeypatch):
+    """The loss, and the gradients of states, matrix and bias, of as many logits in one piece."""
+    torch.manual_seed(0)
+    parts = [torch.randn(700, 32), torch.randn(3000, 32), torch.randn(3000)]
+    words = torch.randint(3000, (700,))
+    called = []
+    pieces = F.linear_cross_entropy
+    monkeypatch.setattr(
+        F, "linear_cross_entropy", lambda *a, **k: called.append(1) or pieces(*a, **k)
+    )
+
+    def found(many):
+        monkeypatch.setattr(heads, "MANY_LOGITS", many)
+        leaves = [part.clone().requires_grad_() for part in parts]
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            loss = heads.mean_cross_entropy(*leaves, words)
+        loss.backward()
+        return [loss.detach(), *(leaf.grad for leaf in leaves)]
+
+    rounding = {"fp32": 1e-5, "bf16": 0.02}[precision]
+    whole, cut = found(many=10**9), found(many=0)
+    assert called == [1]
+    for one, other in zip(whole, cut, strict=True):
+        assert one.dtype == other.dtype == torch.float32
+        assert (other - one).norm() < rounding * one.norm()
+    with torch.no_grad():  # no gradient is wanted: the loss is not rounded
+        heads.mean_cross_entropy(*parts, words)
+    assert called == [1]

@@ -1,7 +1,6 @@
 """The throughput measurement under a clock that only the models advance. Nothing here is timed."""
 
 import json
-from itertools import count
 from statistics import median
 
 import pytest
@@ -10,7 +9,8 @@ import yaml
 from transformers import BertTokenizer
 
 from muxplm import config, experiments, recipes
-from muxplm.evaluation import benchmark, throughput
+from muxplm.benchmarks.shapes import base_config
+from muxplm.evaluation import throughput
 from muxplm.files import DataError
 from muxplm.models.build import new_model
 from muxplm.precision import autocast, cast_weights, use_bf16
@@ -296,38 +296,16 @@ def test_a_length_that_the_models_lack_positions_for_is_an_error(tmp_path):
         throughput.measure_throughput(settings, "base")
 
 
-# --- Precision and the benchmark -----------------------------------------------------------------
+# --- Precision ---------------------------------------------------------------------------------
 
 
 def test_weights_cast_beforehand_give_autocasts_numbers():
     ids = torch.arange(20).view(4, 5)
     assert use_bf16("bf16") and not use_bf16("fp32")
     for n in (1, 2):
-        model = new_model("classification", benchmark.base_config(n, BASE)).eval()
+        model = new_model("classification", base_config(n, BASE)).eval()
         with torch.inference_mode(), autocast("bf16", "cpu"):
             before = model(ids).logits
             after = cast_weights(model, "bf16")(ids).logits
         assert before.dtype == torch.bfloat16
         assert torch.equal(before, after)
-
-
-def test_benchmark_of_equal_times_is_a_ratio_of_one(monkeypatch, capsys):
-    ticks = count()  # every timed stretch takes one second
-    monkeypatch.setattr(throughput, "perf_counter", lambda: float(next(ticks)))
-    forward = benchmark.benchmark_forward("fp32", 2, 10, n_values=(1, 5), length=4, base=BASE)
-    for n, model in zip((1, 5), forward["models"].values(), strict=True):
-        assert model["speedup"] == {"median": 1.0, "low": 1.0, "high": 1.0, "rounds": [1.0, 1.0]}
-        assert model["best"]["speedup"]["median"] == 1.0
-        assert model["target"] == {1: None, 5: 4.7}[n]
-    step = {"n": 10, "instances": 200, "mib": 3210, "ratio": 1.25}
-    memory = {"fp32": {"target": 1.6, "steps": {"n10-equal-encoder-positions": step}}}
-    benchmark.print_tables({"forward": {"fp32": forward}, "memory": memory})
-    printed = capsys.readouterr().out
-    assert "| fp32 | 5 | 1.00 | 1.00–1.00 |" in printed
-    assert "| fp32 | n10-equal-encoder-positions | 200 | 3210 | 1.25 | ≤ 1.6 |" in printed
-
-
-def test_a_measured_step_trains_the_same_loss_however_few_positions_are_scored():
-    masked, every = (benchmark.peak_of_step(1, 20, e, "fp32", 4, BASE) for e in (False, True))
-    assert masked["loss"] == pytest.approx(every["loss"])
-    assert benchmark.peak_of_step(10, 20, False, "fp32", 4, BASE)["mib"] >= 0

@@ -11,10 +11,12 @@ import yaml
 from muxplm import config as configuration
 from muxplm import experiments
 from muxplm.arguments import known, seed_list, settings_of_job, task_list
+from muxplm.benchmarks.commands import app as benchmarks
 from muxplm.files import DataError
 from muxplm.mistakes import ConfigError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+app.add_typer(benchmarks, name="benchmark")
 
 Files = Annotated[
     list[Path], typer.Option("--config", help="Laid over config/config.yaml, in order.")
@@ -233,21 +235,6 @@ def plan(
     from muxplm.plan import plan
 
     print(plan([str(file) for file in configfile], list(targets), list(config)).rstrip())
-
-
-@app.command()
-def benchmark(
-    output: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")] = Path(
-        "results/benchmarks/base_size.json"
-    ),
-    precision: Annotated[str, typer.Option(help="bf16, fp32 or auto.")] = "auto",
-    rounds: Annotated[int, typer.Option(help="Interleaved rounds.")] = 5,
-    batch: Annotated[int, typer.Option(help="Instances per forward pass.")] = 60,
-):
-    """Speed and memory at the paper's base size, multiplexed against plain, with random weights."""
-    from muxplm.evaluation.benchmark import run_benchmark
-
-    run_benchmark(str(output), precision, rounds, batch)
 
 
 @app.command()

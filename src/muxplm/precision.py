@@ -1,6 +1,11 @@
 """Which numbers a run computes with: float32, or bfloat16 where autocast finds that safe."""
 
+from contextlib import contextmanager, nullcontext
+
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+SHORT = 256  # tokens, up to which attention in single operations trains faster (`training_math`)
 
 
 def use_bf16(precision: str) -> bool:
@@ -18,6 +23,19 @@ def use_bf16(precision: str) -> bool:
 def autocast(precision: str, device_type: str) -> torch.autocast:
     """A context in which a model of float32 weights computes in `precision`."""
     return torch.autocast(device_type, torch.bfloat16, enabled=use_bf16(precision))
+
+
+@contextmanager
+def training_math(precision: str, device_type: str, length: int):
+    """`autocast` for a training's passes over sequences of `length` tokens.
+
+    The backward pass of torch's fused attention takes a CPU six times as long in bfloat16 as in
+    float32, more than all that bfloat16 gains in a small model: docs/benchmarks.md.
+    """
+    fused = device_type != "cpu" or not use_bf16(precision) or length > SHORT
+    attention = nullcontext() if fused else sdpa_kernel(SDPBackend.MATH)
+    with autocast(precision, device_type), attention:
+        yield
 
 
 def cast_weights(model: torch.nn.Module, precision: str) -> torch.nn.Module:

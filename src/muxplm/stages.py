@@ -11,6 +11,7 @@ TRAININGS = ("prime", "pretrain", "finetune")
 # Paths below the package; a folder stands for its modules.
 _MODELS = ("models/configuration.py", "models/multiplexers.py", "models/demultiplexers.py")
 _MODELS += ("models/heads.py", "models/dialect.py", "models/encoding.py", "models/modeling.py")
+_MODELS += ("models/first_positions.py",)
 _MODELS += (
     "models/build.py",
     "models/released/multiplexers.py",
@@ -48,13 +49,13 @@ STAGES = {
     "tokenizer": Stage(_DATA, 1),
     "blocks": Stage(_DATA, 1),
     "released": Stage((*_MODELS, *_CONVERSION), 1),
-    "prime": Stage(_TRAINING, 2, computes=True),
-    "pretrain": Stage(_TRAINING, 2, computes=True),
-    "finetune": Stage(_TRAINING, 2, computes=True),
-    "score": Stage(_SCORE, 2, computes=True),
-    "published_scores": Stage(_SCORE, 2, computes=True),
-    "ensembles": Stage((*_SCORE, "evaluation/ensembling.py"), 2, computes=True),
-    "compositions": Stage((*_SCORE, "evaluation/composition.py"), 2, computes=True),
+    "prime": Stage(_TRAINING, 3, computes=True),
+    "pretrain": Stage(_TRAINING, 3, computes=True),
+    "finetune": Stage(_TRAINING, 3, computes=True),
+    "score": Stage(_SCORE, 3, computes=True),
+    "published_scores": Stage(_SCORE, 3, computes=True),
+    "ensembles": Stage((*_SCORE, "evaluation/ensembling.py"), 3, computes=True),
+    "compositions": Stage((*_SCORE, "evaluation/composition.py"), 3, computes=True),
     "muxology": Stage(_MUXOLOGY, 1, computes=True),
     "throughput": Stage((*_MODELS, "evaluation/throughput.py"), 1, computes=True),
     "tables": Stage(_REPORT),

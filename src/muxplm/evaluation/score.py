@@ -17,6 +17,7 @@ from muxplm.evaluation.metrics import majority, score
 from muxplm.files import DataError
 from muxplm.grouping import shuffled
 from muxplm.models.build import check_vocabulary, load_model
+from muxplm.models.first_positions import read_first_positions
 from muxplm.precision import autocast
 from muxplm.tasks import TASKS
 
@@ -101,6 +102,8 @@ def score_orders(settings, name: str, task, rows, orders, folders=None) -> list[
     for seed, folder in folders.items():
         model = load_model(task.kind, folder)
         check_vocabulary(model, tokenizer, folder)
+        if task.kind != "tagging":
+            read_first_positions(model)
         collate = PadRows(tokenizer.pad_token_id, getattr(model.config, "padded_length", None))
         for description, order in orders:
             predicted = predict(model, task, rows, order.tolist(), n, collate, settings.precision)

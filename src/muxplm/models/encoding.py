@@ -96,7 +96,7 @@ class MuxModel(MuxPreTrainedModel):
         self.multiplexer = self.dialect.multiplexer(config, of_sequences)
         self.encoder = _build_encoder(config.encoder)
         self.demultiplexer = self.dialect.demultiplexer(config)
-        parts = (self.multiplexer, self.demultiplexer, *_layers(self.encoder))
+        parts = (self.multiplexer, self.demultiplexer, *layers_of(self.encoder))
         self._no_split_modules = class_names(*parts)
         if config.prefix_length:
             # prefix_i holds instance i's own id at position i and the padding id elsewhere.
@@ -197,7 +197,7 @@ def _build_encoder(config):
     return AutoModel.from_config(config, **({"add_pooling_layer": False} if takes_pooler else {}))
 
 
-def _layers(encoder) -> list:
+def layers_of(encoder) -> list:
     """The encoder's layers, which not every encoder names for `device_map`."""
     # Imported late: transformers may be importing it when this module is registered.
     from transformers.modeling_layers import GradientCheckpointingLayer

@@ -40,8 +40,7 @@ class MuxOutput(ModelOutput):
 class MuxModelWithHead(MuxPreTrainedModel):
     """What all heads share: the multiplexed encoder, `forward`, and the token-retrieval objective.
 
-    sparse_prediction: given labels, make no logits but those that a loss reads. So it always is in
-    training mode; a model's user may ask for it in evaluation mode too.
+    sparse_prediction: given labels, make no logits in evaluation mode but those that a loss reads.
     """
 
     needs_language_model_head = False
@@ -101,19 +100,18 @@ class MuxModelWithHead(MuxPreTrainedModel):
         """Whether token retrieval is a part of the loss."""
         return bool(self.config.retrieval_weight)
 
-    @property
-    def is_sparse(self) -> bool:
-        return self.training or self.sparse_prediction
-
     def demultiplex(self, encoded: Encoded):
         """(B, L, H) -> (R, L, H)."""
         return self.model.demultiplexer(encoded.hidden, encoded.prefix)[: encoded.rows]
 
-    def vocabulary_scores(self, encoded: Encoded, where=None):
-        """(R, L, V), or (M, V) at `where`, a pair of M rows and M positions."""
+    def vocabulary_scores(self, encoded: Encoded, where=None, words=None):
+        """(R, L, V), or (M, V) at `where`, a pair of M rows and M positions.
+
+        Given the right words there, (M,): their mean cross-entropy in the logits' place.
+        """
         embeddings = self.get_input_embeddings().weight  # (V, E)
         states = self.dialect.read_back(self.model.demultiplexer, self.lm_head, encoded, where)
-        return self.lm_head(states[: encoded.rows] if where is None else states, embeddings)
+        return self.lm_head(states[: encoded.rows] if where is None else states, embeddings, words)
 
     def cut(self, *tensors):
         """Room for the prefix in pre-training, if the dialect makes it so: (R, L) -> (R, L - P)."""
@@ -139,8 +137,7 @@ class MuxModelWithHead(MuxPreTrainedModel):
         positions = torch.arange(length, device=rows.device).expand_as(rows)  # (B, L)
         kept = encoded.mask[rows, positions].bool()
         where = (rows[kept], positions[kept])  # (M,) each
-        scores = self.vocabulary_scores(encoded, where=where)  # (M, V)
-        return F.cross_entropy(scores.float(), encoded.input_ids[where])
+        return self.vocabulary_scores(encoded, where, encoded.input_ids[where])
 
 
 class MuxForTokenRetrieval(MuxModelWithHead):
@@ -153,8 +150,8 @@ class MuxForTokenRetrieval(MuxModelWithHead):
         self.post_init()
 
     def answer(self, encoded, labels):
-        """Logits (R, L, V). Any labels do: the loss reads the tokens. Sparse: no logits with it."""
-        if labels is not None and self.is_sparse:
+        """Logits (R, L, V). Any labels do: the loss reads the tokens. In training no logits."""
+        if labels is not None and (self.training or self.sparse_prediction):
             return None, None
         return None, self.vocabulary_scores(encoded)
 
@@ -179,13 +176,15 @@ class MuxForMaskedLM(MuxModelWithHead):
     def answer(self, encoded, labels):
         """Logits (R, L, V); labels (R, L), -100 where nothing was masked.
 
-        Sparse, only the M masked positions are demultiplexed and scored: logits (M, V) in row-major
-        order of the labels.
+        With labels and in training no logits, for the loss alone is wanted. `sparse_prediction` in
+        evaluation mode: of the M masked positions alone, (M, V) in row-major order of the labels.
         """
         if labels is None:
             return None, self.vocabulary_scores(encoded)
         where = (labels != IGNORED).nonzero(as_tuple=True)  # (M,) rows, (M,) positions
-        if self.is_sparse:
+        if self.training:
+            return self.vocabulary_scores(encoded, where, labels[where]), None
+        if self.sparse_prediction:
             logits = scores = self.vocabulary_scores(encoded, where)  # (M, V)
         else:
             logits = self.vocabulary_scores(encoded)  # (R, L, V)

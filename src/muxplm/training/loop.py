@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from muxplm.files import DataError
-from muxplm.precision import autocast
+from muxplm.precision import training_math
 from muxplm.training import checkpoints
 from muxplm.training.losses import part_of_loss
 from muxplm.training.processes import join, share_of
@@ -101,11 +101,8 @@ def train(
             rate = learning_rate(training, progress.step, steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            own = losses(model, parts, processes, precision, backward=True)
-            loss += processes.add_gradients(parameters, own)
-            norm = torch.nn.utils.clip_grad_norm_(parameters, CLIP)
-            optimizer.step()
-            optimizer.zero_grad()
+            of_step, norm = take_step(model, parameters, optimizer, parts, processes, precision)
+            loss += of_step
             progress.step += 1
             bar.update()
 
@@ -150,6 +147,16 @@ def learning_rate(training, step: int, steps: int) -> float:
     return training.learning_rate * (steps - step) / max(1, steps - warmup)
 
 
+def take_step(model, parameters, optimizer, parts, processes, precision):
+    """One step on `parts`, see `losses`: its loss, and the norm of its gradient before clipping."""
+    own = losses(model, parts, processes, precision, backward=True)
+    loss = processes.add_gradients(parameters, own)
+    norm = torch.nn.utils.clip_grad_norm_(parameters, CLIP)
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss, norm
+
+
 def losses(model, parts, processes, precision, backward=False):
     """This process's part of the loss of all `parts` of all processes, a scalar.
 
@@ -158,7 +165,8 @@ def losses(model, parts, processes, precision, backward=False):
     totals = processes.add(sum((items for _, items in parts), start=np.zeros(2))).numpy()
     total = torch.zeros((), device=processes.device)
     for batch, items in parts:
-        with autocast(precision, processes.device.type):
+        length = batch["input_ids"].shape[1]
+        with training_math(precision, processes.device.type, length):
             loss = part_of_loss(model, batch, (items / np.maximum(totals, 1)).tolist())
         if backward:
             loss.backward()

@@ -1,8 +1,8 @@
 """The loss of a part of a batch, weighted so that the parts add up to the loss of the whole batch."""
 
-from torch.nn import functional as F
 from transformers import BertForMaskedLM
 
+from muxplm.models.heads import mean_cross_entropy
 from muxplm.models.modeling import IGNORED
 
 
@@ -27,6 +27,6 @@ def _masked_lm(model, input_ids, labels):
     this built in (sparse_prediction).
     """
     hidden = model.bert(input_ids).last_hidden_state  # (R, L, H)
-    masked = labels != IGNORED  # (R, L)
-    logits = model.cls(hidden[masked])  # (M, V)
-    return {"loss": F.cross_entropy(logits.float(), labels[masked])}
+    masked, head = labels != IGNORED, model.cls.predictions  # (R, L)
+    states = head.transform(hidden[masked])  # (M, H)
+    return {"loss": mean_cross_entropy(states, head.decoder.weight, head.bias, labels[masked])}

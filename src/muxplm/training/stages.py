@@ -13,6 +13,7 @@ from muxplm.data.rows import read_task
 from muxplm.evaluation.language_modeling import evaluate_blocks
 from muxplm.model_config import model_config
 from muxplm.models.build import check_vocabulary, load_config, load_model, new_model
+from muxplm.models.first_positions import read_first_positions
 from muxplm.models.released.dialect import finetuning_changes
 from muxplm.tasks import TASKS
 from muxplm.training.checkpoints import discard
@@ -129,6 +130,8 @@ def _finetune_cell(settings, name, task_name, seed, rows, tokenizer, path, recip
         changes |= finetuning_changes(load_config(before))
     model = load_model(task.kind, before, **changes)
     check_vocabulary(model, tokenizer, before)
+    if task.kind != "tagging":
+        read_first_positions(model)
     if task.kind == "regression":
         start_from_mean(model, [row["labels"] for row in rows])
     scratch = settings.paths.scratch_folder("finetune", title, recipes.digest(recipe))

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import initialization as init
 
+from muxplm.models.heads import mean_cross_entropy
 from muxplm.models.released.demultiplexers import DEMULTIPLEXERS, layer_norm
 
 
@@ -43,11 +44,12 @@ class ReleasedLanguageModelHead(nn.Module):
             new = rows.mean(dim=0).expand(max(0, words - len(rows)), -1)
             self.weight.data = torch.cat([rows[:words], new])
 
-    def forward(self, states, embeddings):
-        """Demultiplexed states (..., H), embeddings (V, E) -> (..., V)."""
+    def forward(self, states, embeddings, words=None):
+        """Demultiplexed states (..., H), embeddings (V, E) -> (..., V); `words`: as the paper's."""
         if self.dense is not None:
             states = self.norm(F.gelu(self.dense(states))) + (states if self.skips else 0)
-        return F.linear(states, embeddings if self.weight is None else self.weight, self.bias)
+        scored = (states, embeddings if self.weight is None else self.weight, self.bias)
+        return F.linear(*scored) if words is None else mean_cross_entropy(*scored, words)
 
 
 def classifier(config, of_sequences: bool):
