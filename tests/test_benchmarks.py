@@ -77,11 +77,12 @@ def test_training_reports_each_step_against_the_plain_one(a_second_each, monkeyp
     plain, own = (entry["operations_per_second"] for entry in entries)
     assert 0 < own < plain  # a second each, and ours scores fewer positions
     memory = {"steps": [{"n": 10, "instances": 300, "mib": 3210, "ratio": 1.254}]}
-    rates = {"fp32": 2 * own}
-    printed = training.report({"steps": entries, "products": rates, "memory": {"fp32": memory}})
+    result = {"steps": entries, "products": {"fp32": 2 * own}, "memory": {"fp32": memory}}
+    printed = training.report(result | {"data": training.rate_of_data(4, 8, 2)})
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines()]
     assert ["tiny", "2 x 8", "mlm", "2", "fp32", "1000.0", "1.00", "1.00–1.00", "50%"] in cells
     assert ["fp32", "10", "300", "3210", "1.25"] in cells
+    assert printed.endswith("0 million tokens a second.")  # 32 of them in a second
 
 
 def test_memory_of_a_step_grows_with_its_instances():

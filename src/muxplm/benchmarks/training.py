@@ -6,6 +6,7 @@ by operation. Both train the same model, with random weights and ids, side by si
 
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from muxplm.benchmarks.shapes import BASE, base_config
+from muxplm.data.collation import MaskTokens
 from muxplm.evaluation.throughput import device_name, speedup, time_interleaved
 from muxplm.files import write_json
 from muxplm.models.build import new_model
@@ -26,6 +28,7 @@ from muxplm.models.modeling import IGNORED
 from muxplm.precision import use_bf16
 from muxplm.training.loop import adamw, take_step
 from muxplm.training.processes import join
+from muxplm.training.rows import Rows
 
 MASK_RATE = 0.15
 RECIPE = SimpleNamespace(learning_rate=1e-4, weight_decay=0.01, adam_epsilon=1e-8)
@@ -71,6 +74,7 @@ def run_benchmark(output: str, rounds: int, shapes=tuple(SHAPES), n_values=(1, 5
             for n in n_values
             for entry in time_steps(shape, objective, n, precisions, rounds)
         ],
+        "data": rate_of_data(),
         "memory": {precision: peaks(precision) for precision in precisions},
     }
     write_json(output, result)
@@ -160,6 +164,31 @@ def rate_of_products(precision: str, device, size: int = 2048, rounds: int = 10)
     return 2 * size**3 / min(seconds)
 
 
+# --- Data --------------------------------------------------------------------------------------
+
+
+def rate_of_data(rows: int = 2560, length: int = 512, rounds: int = 10) -> float:
+    """Tokens a second that one process draws, masks and stacks, beside the steps: one thread."""
+    vocabulary, start = Vocabulary(), count()
+    random = np.random.default_rng(0)
+    blocks = random.integers(5, len(vocabulary), (8 * rows, length), dtype=np.uint16)
+    drawn = Rows(blocks, MaskTokens(vocabulary, MASK_RATE), 10, seed=0)
+
+    def draw():
+        drawn.batch(next(start) * rows, rows)
+
+    return rows * length / median(time_interleaved({"rows": draw}, rounds, 1)["rows"])
+
+
+class Vocabulary:
+    """What a collator asks a tokenizer for."""
+
+    all_special_ids, mask_token_id = [0, 1, 2, 3, 4], 4
+
+    def __len__(self):
+        return BASE["vocab_size"]
+
+
 # --- Memory ------------------------------------------------------------------------------------
 
 
@@ -207,7 +236,7 @@ def resident_mib(field: str) -> float:
 
 
 def report(result: dict) -> str:
-    """Two Markdown tables: steps, memory."""
+    """Two Markdown tables, steps and memory, and the two rates."""
     steps = []
     for entry in result["steps"]:
         bound = result["products"].get(entry["step"], result["products"]["fp32"])
@@ -237,4 +266,10 @@ def report(result: dict) -> str:
         for step in measured["steps"]
     ]
     tables = (pandas.DataFrame(rows) for rows in (steps, memory))
-    return "\n\n".join(t.to_markdown(index=False, disable_numparse=True) for t in tables)
+    parts = [table.to_markdown(index=False, disable_numparse=True) for table in tables]
+    rates = [f"{name} {rate / 1e9:.0f}" for name, rate in result["products"].items()]
+    bound = f"Products of matrices: {', '.join(rates)} billion operations a second."
+    data = (
+        f"Rows of 512 tokens drawn and masked: {result['data'] / 1e6:.0f} million tokens a second."
+    )
+    return "\n\n".join([*parts, bound, data])
