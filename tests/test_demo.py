@@ -1,6 +1,8 @@
-"""`muxplm demo`: what it reads back, from whose model, and what it refuses; its model."""
+"""`muxplm demo`: what it reads back, from whose model, and what it refuses; its model; its notebook."""
 
+import contextlib
 import fnmatch
+import io
 import json
 import random
 import re
@@ -314,3 +316,22 @@ def test_it_is_installed_with_the_code():
     for path in (SENTENCES, *SHIPPED.iterdir(), SHIPPED.with_name("card.md.jinja")):
         name = path.relative_to(ROOT / "src/muxplm")
         assert any(fnmatch.fnmatch(str(name), pattern) for pattern in patterns), name
+
+
+# --- The notebook ------------------------------------------------------------------------------
+
+
+def test_the_notebook_runs_as_it_stands(tmp_path, monkeypatch):
+    """Its cells in order, as Jupyter would run them; where nothing is trained, to the same output."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    content = json.loads((ROOT / "notebooks/demo.ipynb").read_text())
+    names, printed, stored = {}, [], []
+    for cell in content["cells"]:
+        if cell["cell_type"] == "code":
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                exec("".join(cell["source"]), names)
+            printed.append(out.getvalue())
+            stored.append("".join(line for output in cell["outputs"] for line in output["text"]))
+    assert printed[:3] == stored[:3] and all(stored[:3])
+    assert names["right"] > 0.7 * len(names["truth"]) > 2 * names["often"]
