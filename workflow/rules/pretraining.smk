@@ -50,7 +50,7 @@ rule pretrain:
 rule shipped:
     input:
         tokenizer=paths.tokenizer,
-        checkpoint=paths.checkpoint("prime", "mux-bert-base-n10"),
+        checkpoint=paths.checkpoint("prime", experiments.DEMO.name),
     output:
         paths.shipped,
     log:

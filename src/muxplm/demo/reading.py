@@ -11,12 +11,13 @@ import torch
 import transformers
 from transformers import AutoTokenizer
 
+from muxplm import experiments
 from muxplm.data.prepare import read_tokenizer
 from muxplm.files import DataError, in_one_line
 from muxplm.models.build import check_vocabulary, load_model
 from muxplm.settings import Settings
 
-VARIANT = "mux-bert-base-n10"
+VARIANT = experiments.DEMO.name
 SHIPPED = Path(__file__).with_name("model")
 SENTENCES = Path(__file__).with_name("sentences.txt")
 NAMED = 5  # lines that a complaint names
