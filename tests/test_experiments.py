@@ -167,7 +167,7 @@ def test_no_two_results_share_a_path():
         paths.log("j"),
     ]
     others += [paths.throughput("s"), paths.ensembles("m", "t"), paths.compositions("m", "t")]
-    others += [paths.muxology("m"), paths.claims("md"), paths.benchmark("j")]
+    others += [paths.muxology("m"), paths.claims("md"), paths.benchmark("j"), paths.shipped]
     others += [paths.table("t", "tex"), paths.figure("t", "pdf")]
     assert len({*stages, *others}) == len(stages) + len(others)
     assert all(path.startswith("results/") for path in [*stages, *others])

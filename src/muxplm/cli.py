@@ -290,6 +290,31 @@ def predict(
 
 
 @app.command()
+def demo(
+    sentences: Annotated[Path | None, typer.Option(help="Your own, one a line.")] = None,
+    write: Annotated[
+        Path | None, typer.Option(help="Write the run's model here in float16, and stop.")
+    ] = None,
+    config: Files = (),
+):
+    """Mix ten sentences into one row, and read them back from one pass of the encoder.
+
+    The model is this run's mux-bert-base-n10, if it is primed; else a small one that muxplm ships.
+    """
+    there = config or write or configuration.DEFAULT.exists()
+    settings = configuration.load(config) if there else None
+    if write:
+        from muxplm.demo.shipping import ship
+
+        ship(settings, write)
+        return
+    from muxplm.demo.telling import tell
+
+    for line in tell(settings, sentences):
+        print(line)
+
+
+@app.command()
 def pin(config: Files = ()):
     """Print today's commits of what a config reads from the Hub, as a config to lay over it."""
     from muxplm.pinning import pins

@@ -266,6 +266,8 @@ FIGURES = {
     ),
 }
 
+DEMO = Variant("mux-bert", n=10)  # what `muxplm demo` reads with, once it is primed
+
 # Models whose throughput one process measures in turn, so that their ratios mean something.
 TIMED = {
     "base": TABLES["table1"],

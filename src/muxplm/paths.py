@@ -36,6 +36,11 @@ class Paths:
     def finetuned(self, model, task, seed):
         return f"{self.results}/finetune/{model}/{task}/seed{seed}/done.json"
 
+    @property
+    def shipped(self):
+        """What `muxplm demo` ships, made again."""
+        return f"{self.results}/shipped/model.safetensors"
+
     def scores(self, model, task):
         return f"{self.results}/scores/{model}/{task}.json"
 

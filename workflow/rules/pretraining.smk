@@ -1,4 +1,4 @@
-# Priming and pre-training.
+# Priming and pre-training; of a primed model, what `muxplm demo` ships.
 
 
 rule prime:
@@ -44,3 +44,17 @@ rule pretrain:
     shell:
         "muxplm pretrain {wildcards.model} --processes {resources.processes}"
         " --recipe {params.recipe} --config {CONFIG:q} > {log:q} 2>&1"
+
+
+# Not a stage: it computes nothing, and no result is made from it.
+rule shipped:
+    input:
+        tokenizer=paths.tokenizer,
+        checkpoint=paths.checkpoint("prime", experiments.DEMO.name),
+    output:
+        paths.shipped,
+    log:
+        paths.log("shipped"),
+    localrule: True
+    shell:
+        'muxplm demo --write "$(dirname {output:q})" --config {CONFIG:q} > {log:q} 2>&1'
