@@ -71,7 +71,8 @@ def test_flops_are_six_for_each_weight_and_position():
     variant = settings.variants["bert-base"]
     layers = 64 * costs.layer_parameters(variant, settings.shapes["base"])
     attention = 64 * 12 * 128 * 32 / 6  # per position: 12 x hidden x length, as 6 x weights
-    expected = 6 * (layers + attention) * 32 * settings.finetune.steps["sst2"] * 2  # seeds
+    seeds = len(settings.training_seeds)
+    expected = 6 * (layers + attention) * 32 * settings.finetune.steps["sst2"] * seeds
     by_task = read_settings(shapes={"base": {"layers": 64}}, finetune={"rows": 1}, bundle="task")
     assert costs.job_flops(job("finetune", "bert-base/sst2"), by_task) == pytest.approx(expected)
 

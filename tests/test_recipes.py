@@ -100,7 +100,7 @@ SETTINGS = {
     "dialects": (["released"], set()),
     "overrides": ({"mux-bert-base-n5": {"prime": {"steps": 7}}}, REPORT),
     # Evaluation.
-    "training_seeds": ([1, 2, 3], SCORES | REPORT),
+    "training_seeds": ([1, 2, 3, 4], SCORES | REPORT),
     "composition_seeds": ([1, 2], SCORES | REPORT),
     "throughput.batch": (7, {"throughput"}),
     "throughput.length": (7, {"throughput"}),
