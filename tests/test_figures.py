@@ -22,7 +22,7 @@ from matplotlib.image import imread
 from muxplm import experiments, lineage, tasks
 from muxplm.experiments import SIZES
 from muxplm.files import DataError
-from muxplm.reporting import captions, figures, style
+from muxplm.reporting import captions, figures, method, style
 from muxplm.reporting.cells import Sources
 from muxplm.reporting.pareto import standing
 
@@ -565,3 +565,13 @@ def test_captions_say_what_is_left_out(name, base_only):
     caption = captions.figure(name, base_only)
     assert "small scale" in caption and "Left out by this preset: " in caption
     assert set(captions.FIGURES) == set(FIGURES) == set(figures.DRAWERS)
+
+
+def test_the_drawing_of_the_method_is_the_documentations(tmp_path):
+    """To the pixel and the path, as the line at the head of its module makes it."""
+    drawn = [tmp_path / f"method.{suffix}" for suffix in method.SUFFIXES]
+    for path in drawn:
+        method.draw(path)
+        assert path.read_bytes() == (ROOT / "docs" / path.name).read_bytes()
+    with pytest.raises(DataError, match=r"method.jpeg: the picture's name has to end in"):
+        method.draw(tmp_path / "method.jpeg")

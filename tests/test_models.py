@@ -303,6 +303,7 @@ IMPORTS = (
     "import muxplm",
     "import transformers, muxplm",
     "import muxplm.models.modeling",
+    "import muxplm.batching",
     "import muxplm; from transformers import BertForMaskedLM, Trainer",
 )
 

@@ -10,7 +10,6 @@ from itertools import chain, islice
 
 import numpy as np
 import torch
-from transformers.pipelines.base import ChunkPipeline
 from transformers.tokenization_utils_base import (
     LARGE_INTEGER,
     PaddingStrategy,
@@ -42,6 +41,7 @@ class Grouped:
     `stride` an input of a tagger has several; otherwise it is one.
     """
 
+    in_chunks = False  # whether transformers' pipeline makes several rows of an input
     window = 1024  # inputs of a list that are tokenised, and put in order of length, together
 
     def __init__(self, *args, **kwargs):
@@ -115,14 +115,14 @@ class Grouped:
             for (_, kept), logits in zip(some, self._logits(some, size), strict=True):
                 chunks.append({**kept, "logits": logits})
                 if chunks[-1].pop("is_last", True):
-                    yield chunks if isinstance(self, ChunkPipeline) else chunks[0]
+                    yield chunks if self.in_chunks else chunks[0]
                     chunks = []
 
     def rows(self, inputs: list, **preprocess) -> Iterator[tuple[dict, dict]]:
         """The rows of some inputs, one input after the other, as transformers prepares them."""
         for given in inputs:
             found = self.preprocess(given, **preprocess)
-            for row in found if isinstance(self, ChunkPipeline) else [found]:
+            for row in found if self.in_chunks else [found]:
                 yield {name: row[name][0].tolist() for name in self.taken}, dict(row)
 
     def tokenised(self, texts: list, truncation: bool = False, offsets: bool = False) -> Iterator:

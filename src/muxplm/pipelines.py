@@ -55,6 +55,8 @@ class MuxTextClassificationPipeline(Grouped, TextClassificationPipeline):
 
 
 class MuxTokenClassificationPipeline(Grouped, TokenClassificationPipeline):
+    in_chunks = True
+
     def _sanitize_parameters(self, whole_words=None, **kwargs):
         preprocess, forward, postprocess = super()._sanitize_parameters(**kwargs)
         return preprocess, forward, postprocess | given({"whole_words": whole_words})

@@ -26,6 +26,7 @@ STYLE = {
     **{"axes.grid": True, "grid.color": "0.92", "grid.linewidth": 0.6, "axes.axisbelow": True},
     **{"axes.prop_cycle": cycler(color=COLOURS)},
     **{"legend.frameon": False, "legend.title_fontsize": 7, "pdf.fonttype": 42, "savefig.dpi": DPI},
+    **{"svg.hashsalt": "muxplm"},
 }
 BARS = {"elinewidth": 0.6, "capsize": 1.5, "capthick": 0.6}
 
@@ -105,8 +106,8 @@ def short(value: float) -> str:
 
 
 def rendered(figure: Figure, suffix: str) -> bytes:
-    """The picture as "pdf" or "png", without the date and the version that would differ."""
+    """The picture as "pdf", "png" or "svg", without the date and the version that would differ."""
     content = io.BytesIO()
-    unset = {"pdf": {"CreationDate": None}, "png": {"Software": None}}[suffix]
-    figure.savefig(content, format=suffix, metadata=unset)
+    unset = {"pdf": "CreationDate", "png": "Software", "svg": "Date"}[suffix]
+    figure.savefig(content, format=suffix, metadata={unset: None})
     return content.getvalue()
