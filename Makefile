@@ -45,7 +45,7 @@ smoke: $(ENV) ## Run every rule, on tiny data
 	@$(SNAKEMAKE) --configfile config/smoke.yaml -- all
 
 test: $(ENV) ## Run the whole test suite, the smoke DAG included
-	@.venv/bin/pytest -q -n 2 --dist loadfile
+	@.venv/bin/pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test-cluster: $(ENV) ## Run the smoke DAG through a real SLURM on this machine (Debian, root)
 	@tests/cluster/run.sh

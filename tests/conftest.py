@@ -14,6 +14,11 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 ENCODERS = ("bert", "electra", "modernbert", "roberta")
 
 
+def pytest_collection_modifyitems(items):
+    """Files that run the workflow come first: else one of two workers ends minutes after the other."""
+    items.sort(key=lambda item: item.get_closest_marker("smoke") is None)
+
+
 def make_config(encoder="bert", n=3, demultiplexer="rsa", **changes):
     """A multiplexed model's config: two layers, 16 wide (ELECTRA's embeddings 8)."""
     values = {
