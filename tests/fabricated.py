@@ -17,9 +17,9 @@ STRATEGIES = ("random", "length", "clustered", "anti-clustered")
 
 
 def settings_for(folder, **changes) -> config.Settings:
-    """The default config with its results in `folder`."""
+    """The default config with its results in `folder`, in float32: the same on more machines."""
     raw = yaml.safe_load((ROOT / config.DEFAULT).read_text())
-    return config.validate(merge(raw, {"results": str(folder), **changes}))
+    return config.validate(merge(raw, {"results": str(folder), "precision": "fp32", **changes}))
 
 
 def variants_of(settings, *names) -> list[Variant]:

@@ -40,6 +40,7 @@ N, ROWS = 3, 20  # 20 rows are no multiple of 3
 TRAINED, SEEDS = [1, 3], [4, 9]
 NAME, CELLS = "mux-bert-base-n3", ("mnli", "stsb", "ner")
 TINY = {
+    "precision": "fp32",
     "instances": [1, N],
     "tasks": [*CELLS],
     "training_seeds": TRAINED,

@@ -153,9 +153,11 @@ def test_strategies_are_compared_in_pairs_on_fixed_tasks(grid):
                     if run["training_seed"] == seed and run["strategy"] in of:
                         of[run["strategy"]].append(run["value"])
                 cells[-1].append(mean(of[strategy]) - mean(of["random"]))
-        # The variance of a mean over two tasks of means over two seeds; Satterthwaite's freedom.
-        parts = [stdev(cell) ** 2 / 2 / 4 for cell in cells]
-        freedom = sum(parts) ** 2 / sum(part**2 for part in parts)
+        # The variance of a mean over two tasks of means over the seeds; Satterthwaite's freedom.
+        parts = [stdev(cell) ** 2 / len(cell) / len(cells) ** 2 for cell in cells]
+        freedom = sum(parts) ** 2 / sum(
+            p**2 / (len(c) - 1) for p, c in zip(parts, cells, strict=True)
+        )
         half = stats.t.ppf(0.975, freedom) * sum(parts) ** 0.5
         row, difference = table[variant.name, f"Token/{strategy}"], mean(map(mean, cells))
         assert close(row["measured"], difference)

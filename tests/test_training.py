@@ -133,7 +133,7 @@ def test_scoring_masked_positions_only_is_the_same_loss(tokenizer, blocks):
     gradient = model.bert.embeddings.word_embeddings.weight.grad.clone()
     model.zero_grad()
     scored = []
-    model.cls.register_forward_hook(lambda *call: scored.append(call[-1]))
+    model.cls.predictions.transform.register_forward_hook(lambda *call: scored.append(call[-1]))
     loss = part_of_loss(model, batch, (1.0, 0.0))
     loss.backward()
     torch.testing.assert_close(loss, full.loss)
