@@ -61,6 +61,7 @@ def test_no_two_variants_are_called_the_same(settings):
         (1, 2, 5, 10),
         ("sst2", "ner"),
         dialects=tuple(experiments.DIALECTS),
+        pretraining_seeds=(1, 2),
     )
     variants = experiments.grid(every).values()
     assert len({progress.title(variant) for variant in variants}) == len(variants)

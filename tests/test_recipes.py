@@ -98,6 +98,7 @@ SETTINGS = {
     "tasks": (["sst2", "rte", "qqp"], REPORT),
     "ablations": ([{"multiplexer": "sign"}], set()),
     "dialects": (["released"], set()),
+    "pretraining_seeds": ([1, 2], set()),
     "overrides": ({"mux-bert-base-n5": {"prime": {"steps": 7}}}, REPORT),
     # Evaluation.
     "training_seeds": ([1, 2, 3, 4], SCORES | REPORT),

@@ -14,6 +14,7 @@ import torch
 from fabricated import settings_for
 from safetensors.torch import load_file
 
+from muxplm import recipes
 from muxplm.data.collation import uniform
 from muxplm.data.prepare import prepare_blocks, prepare_tokenizer, read_tokenizer
 from muxplm.data.rows import prepare_task, read_task
@@ -112,6 +113,20 @@ def test_priming_reads_every_token_back(settings, trainings):
     (call,) = trainings
     batch = call.collate(call.dataset[:4], None)
     assert torch.equal(batch["input_ids"], batch["labels"])
+
+
+def test_a_pretraining_seed_draws_other_weights_and_rows_of_the_same_model(settings, trainings):
+    more = CHANGES | {"pretraining_seeds": [1, 7]}
+    seeds = settings_for(settings.results, scratch=settings.scratch, **more)
+    for name in ("bert-base", "bert-base-pretraining7"):
+        stages.pretrain(seeds, name)
+    first, second = trainings
+    assert (first.seed, second.seed) == (1, 7)
+    assert "bert.embeddings.word_embeddings.weight" in new_weights(first.weights, second.weights)
+    assert np.array_equal(first.validation, second.validation)  # one curve beside the other
+    usual, own = (recipes.pretrain(s, "bert-base") for s in (settings, seeds))
+    assert usual == own  # models without the seed stay as they are
+    assert recipes.pretrain(seeds, "bert-base-pretraining7") == own | {"seed": 7}
 
 
 @pytest.fixture

@@ -26,9 +26,10 @@ NAMES = [
 
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory):
-    """The default config and all dialects: settings, and the folder of all tables."""
+    """The default config, all dialects, three pre-trainings: settings, and the folder of all tables."""
     folder = tmp_path_factory.mktemp("grid")
-    settings = settings_for(folder, dialects=list(experiments.DIALECTS))
+    more = {"dialects": list(experiments.DIALECTS), "pretraining_seeds": [1, 2, 3]}
+    settings = settings_for(folder, **more)
     fabricate(settings, *NAMES)
     for name in NAMES:
         tables.build(name, settings)
@@ -122,6 +123,31 @@ def test_a_dialects_difference_is_paired_over_training_seeds(grid):
         assert close(row["measured"], mean(differences))
         assert close(row["low"], interval.low)
         assert close(row["high"], interval.high)
+
+
+def test_the_luck_of_pretraining_beside_that_of_finetuning(grid):
+    settings, folder = grid
+    table = tidy(folder, "pretrainings")
+    for family, of_group in product(("bert", "mux-bert"), (tasks.GLUE_AVERAGED, tasks.TOKEN)):
+        group = "Token" if of_group is tasks.TOKEN else "GLUE"
+        models = [v.name for v in variants_of(settings, "pretrainings") if v.family == family]
+        assert len(models) == 3
+        means, squares = [], []
+        for model in models:
+            of_seed = [  # (tasks, seeds)
+                [
+                    mean(values(settings, model, task)[s, c] for c in settings.composition_seeds)
+                    for s in settings.training_seeds
+                ]
+                for task in of_group
+            ]
+            means.append(np.mean(of_seed))
+            errors = stats.sem(of_seed, axis=1) / len(of_group)  # of each task's share
+            squares.append((errors**2).sum())
+        assert close(table[models[0], f"{group}/apart"]["measured"], np.std(means, ddof=1))
+        chance = np.sqrt(np.mean(squares))
+        assert close(table[models[0], f"{group}/fine-tuning"]["measured"], chance)
+        assert (models[1], f"{group}/apart") not in table
 
 
 def test_the_gain_of_ensembling(grid):

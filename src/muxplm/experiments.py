@@ -64,6 +64,7 @@ class Variant:
     demultiplexer: str = ""
     retrieval_rate: float = 0.0  # weight of retrieval beside masked LM in pre-training (Table 12)
     dialect: str = "paper"  # a key of DIALECTS
+    pretraining_seed: int = 1  # of priming, too
 
     def __post_init__(self):
         # A default spelt out is the same variant as a default left out.
@@ -86,6 +87,8 @@ class Variant:
             parts.append(f"retrieval{self.retrieval_rate:g}")
         if self.dialect != "paper":
             parts.append(self.dialect)
+        if self.pretraining_seed != 1:
+            parts.append(f"pretraining{self.pretraining_seed}")
         return "-".join(parts)
 
     @property
@@ -119,6 +122,7 @@ class Axes:
     ablations: tuple[dict, ...] = ()  # one's own rows in the ablation tables
     released: bool = False
     dialects: tuple[str, ...] = ()
+    pretraining_seeds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -141,6 +145,7 @@ class Target:
     extensions: bool = False  # families from outside the paper, in a block of their own
     ablations: bool = False  # takes the config's own changes too
     dialects: bool = False  # about the dialects, of which it takes the config's
+    pretrainings: bool = False  # about the luck of pre-training: all seeds of the config's
     released: bool | None = None  # about the authors' checkpoints, or about our own training alone
 
     def variants(self, axes: Axes) -> list[Variant]:
@@ -151,13 +156,16 @@ class Target:
         changes = self.changes + (axes.ablations if self.ablations else ())
         if self.dialects:
             changes = tuple({"dialect": dialect} for dialect in axes.dialects)
+        if self.pretrainings:
+            changes = tuple({"pretraining_seed": seed} for seed in axes.pretraining_seeds)
         rows = []
         sizes = [s for s in SIZES if s in self.sizes and s in axes.sizes]
         for size, n, family, change in product(sizes, axes.instances, shown, changes):
             recipe = FAMILIES[family]
             multiplexed_n = n > 1 and (self.instances is None or n in self.instances)
             if size in recipe.sizes and (multiplexed_n if recipe.multiplexed else n == 1):
-                rows.append(Variant(family, size, n, **(change if recipe.multiplexed else {})))
+                changed = recipe.multiplexed or self.pretrainings
+                rows.append(Variant(family, size, n, **(change if changed else {})))
         if axes.released:
             rows = [variant for variant in rows if released_id(variant)]
         return list(dict.fromkeys(rows))  # a family without choices yields one row for all changes
@@ -244,6 +252,9 @@ TABLES = {
         released=True,
     ),
     "dialects": Target("The released dialect", ("mux-bert",), dialects=True),
+    "pretrainings": Target(
+        "The luck of pre-training", _BERTS, instances=(2,), pretrainings=True, released=False
+    ),
     "composition": Target("Composition strategies", _MULTIPLEXED, needs=("compositions",)),
     "variance": Target("Where the spread comes from", _ALL, SIZES),
 }

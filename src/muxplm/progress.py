@@ -109,6 +109,8 @@ def title(variant: Variant) -> str:
         parts.append(f"retrieval rate {variant.retrieval_rate:g}")
     if variant.dialect != "paper":
         parts.append(f"{variant.dialect} dialect")
+    if variant.pretraining_seed != 1:
+        parts.append(f"pre-training seed {variant.pretraining_seed}")
     return ", ".join(parts)
 
 

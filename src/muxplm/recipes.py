@@ -140,7 +140,11 @@ def pretrain(settings: Settings, model: str) -> dict:
 
 
 def _training_on_blocks(settings, stage, model, ignored=frozenset()) -> dict:
-    return {
+    seed = settings.variants[model].pretraining_seed
+    again = (
+        {} if seed == 1 else {"seed": seed}
+    )  # all other models have 1, and had before it could vary
+    return again | {
         "model": _model(settings, model),
         "training": settings.training(stage, model).model_dump(exclude=SCHEDULE | ignored),
         "precision": settings.precision,

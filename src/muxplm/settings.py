@@ -214,6 +214,7 @@ class Settings(Section):
     dialects: Annotated[
         list[Literal[tuple(experiments.DIALECTS)]], Once
     ] = []  # rows of the table of dialects
+    pretraining_seeds: Annotated[list[Seed], Once] = []  # rows of the table of pre-trainings
     training_seeds: Annotated[list[Seed], Field(min_length=1), Once]
     composition_seeds: Annotated[list[Seed], Field(min_length=1), Once]
     bundle: Literal["all", "task", "cell"]  # a fine-tuning job per model, task, or task and seed
@@ -267,7 +268,8 @@ class Settings(Section):
     def axes(self) -> Axes:
         changes = tuple(ablation.model_dump(exclude_none=True) for ablation in self.ablations)
         lists = (self.families, self.sizes, self.instances, self.tasks, changes)
-        return Axes(*map(tuple, lists), self.released is not None, tuple(self.dialects))
+        more = (self.dialects, self.pretraining_seeds)
+        return Axes(*map(tuple, lists), self.released is not None, *map(tuple, more))
 
     @property
     def paths(self) -> Paths:

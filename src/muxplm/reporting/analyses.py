@@ -161,6 +161,56 @@ def dialect_notes(sources: Sources) -> list[str]:
     ]
 
 
+# --- The luck of pre-training ------------------------------------------------------------------
+
+
+def pretrainings(sources: Sources, variant: Variant):
+    """Beside the first of a model's pre-trainings: how far all lie apart, and what chance explains.
+
+    apart: std of their means. fine-tuning: the standard error that fine-tuning's seeds give each mean,
+    root mean square. Both of the average over a group's tasks.
+    """
+    seeds = sources.settings.pretraining_seeds
+    if variant.pretraining_seed != seeds[0]:
+        return
+    scores = [headline(sources.of(replace(variant, pretraining_seed=seed))) for seed in seeds]
+    for group, names in AVERAGED.items():
+        of_group = [own[own["task"].isin(names)] for own in scores]
+        if of_group[0].empty:
+            continue
+        found = [
+            over_tasks(Cells.of(own.groupby(["task", "training_seed"])["value"].mean().unstack()))
+            for own in of_group
+        ]
+        apart = pd.Series([estimate.value for estimate in found]).std()  # NaN for a single one
+        chance = sum(estimate.error**2 for estimate in found) / len(found)
+        yield row(variant, f"{group}/apart", {"mean": apart, "n": len(seeds)})
+        yield row(variant, f"{group}/fine-tuning", {"mean": chance**0.5, "n": len(seeds)})
+
+
+PRETRAINING_COLUMNS = [
+    column
+    for group in AVERAGED
+    for column in (
+        Column(group, group, lower="mean", spread=("std_training",), paper=None),
+        Column(group, f"{group}/apart", lower="std", spread=(), paper=None, digits=2),
+        Column(
+            group, f"{group}/fine-tuning", lower="by fine-tuning", spread=(), paper=None, digits=2
+        ),
+    )
+]
+
+
+def pretraining_notes(sources: Sources) -> list[str]:
+    return [
+        *(captions.averaged(group, names, sources.tasks) for group, names in AVERAGED.items()),
+        "Seed: of priming and pre-training. Means have their std over training seeds of fine-tuning, "
+        "averaged over tasks. Beside a model's first row: the std between its pre-trainings' means, and "
+        "the std that fine-tuning's own chance would give them. What the first has beyond the second is "
+        "the luck of pre-training, which no interval of another table covers.",
+    ]
+
+
 # --- Where the spread comes from ---------------------------------------------------------------
 
 

@@ -38,8 +38,8 @@ FIGURES = {
         "Loss in training (mean over the steps since the last entry) and on a small, fixed sample of "
         "the validation blocks, over the positions that the encoder has seen: with N instances, N "
         "times as many tokens. An axis ends a little above the highest validation loss. Thin: another "
-        "multiplexer, demultiplexer or dialect. With a retrieval rate the loss is a weighted sum, which "
-        "no other can be compared with: it is in the CSV alone."
+        "multiplexer, demultiplexer, dialect or seed. With a retrieval rate the loss is a weighted sum, "
+        "which no other can be compared with: it is in the CSV alone."
     ),
     "ensemble_tradeoff": (
         "Score when each instance takes k of the N places of a pass and its class logits are "

@@ -107,8 +107,9 @@ def introduction(settings: Settings, claims: list[Claim], table: pd.DataFrame) -
         "training seeds: a difference's variance is the sum over models and tasks of the variance "
         "between seeds over their number, and Student's t has Satterthwaite's degrees of freedom. "
         "Speed-ups: medians over the rounds of one process, as in the tables; differences are paired by "
-        f"round. Intervals: {PERCENT}, not corrected. Every model was pre-trained once, so no test "
-        "covers the luck of pre-training.",
+        f"round. Intervals: {PERCENT}, not corrected. Every model here was pre-trained once, so no test "
+        "covers the luck of pre-training; where the config lists pretraining_seeds, table "
+        "`pretrainings` says how large it is.",
         "Each inequality has two one-sided p, that it holds and that it fails, not corrected. A claim "
         "holds with the largest of the first, since each of its inequalities must, and fails with the "
         "smallest of the second times their number. Its own p, of the likelier side, is corrected by "

@@ -93,9 +93,12 @@ def _ablation(variant: Variant) -> str:
     """What a variant has otherwise than its family, but for a retrieval rate; "" if nothing."""
     usual = Variant(variant.family, variant.size, variant.n)
     parts = ("multiplexer", "demultiplexer", "dialect")
-    return ", ".join(
+    changed = [
         getattr(variant, part) for part in parts if getattr(variant, part) != getattr(usual, part)
-    )
+    ]
+    if variant.pretraining_seed != usual.pretraining_seed:
+        changed.append(f"seed {variant.pretraining_seed}")
+    return ", ".join(changed)
 
 
 def _draw(axis, data: pd.DataFrame, looks: dict, ablations: dict):

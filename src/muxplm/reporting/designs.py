@@ -18,6 +18,7 @@ NAMES = {
     "Demux": lambda v: {"rsa": "RSA"}.get(v.demultiplexer, v.demultiplexer),
     "Strategy": paper.strategy,
     "Dialect": lambda v: v.dialect,
+    "Seed": lambda v: str(v.pretraining_seed),
 }
 BLOCKS = {
     "its N": lambda v: v.n,
@@ -225,6 +226,13 @@ DESIGNS = {
         ("N", "Dialect"),
         analyses.dialect_columns,
         analyses.dialect_notes,
+        bold=nothing,
+    ),
+    "pretrainings": Design(
+        (*_SCORES, analyses.pretrainings),
+        ("Model", "N", "Seed"),
+        lambda s: analyses.PRETRAINING_COLUMNS,
+        analyses.pretraining_notes,
         bold=nothing,
     ),
     "composition": Design(

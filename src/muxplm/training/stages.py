@@ -20,10 +20,10 @@ from muxplm.training.checkpoints import discard
 from muxplm.training.loop import train
 from muxplm.training.processes import is_first
 
-SEED = 1  # of priming and pre-training; the paper trains each model once
 # Validation blocks whose loss is followed. Every N of the paper divides it; more of them would cost
 # more than 2 % of the default preset's shortest training.
 FOLLOWED = 120
+FOLLOWED_SEED = 1
 
 transformers.logging.set_verbosity_error()
 if not sys.stderr.isatty():
@@ -37,7 +37,7 @@ def prime(settings, name: str):
     """
     name = lineage.trained_as(settings, "prime", name)
     variant, tokenizer = settings.variants[name], read_tokenizer(settings)
-    torch.manual_seed(SEED)
+    torch.manual_seed(variant.pretraining_seed)
     model = new_model("retrieval", model_config(settings, variant, tokenizer))
     _train_on_blocks(settings, name, "prime", "retrieval", model, collate_retrieval)
 
@@ -46,7 +46,7 @@ def pretrain(settings, name: str):
     """Masked language modelling or replaced-token detection, multiplexed if the variant is."""
     variant, tokenizer = settings.variants[name], read_tokenizer(settings)
     objective = variant.recipe.objective
-    torch.manual_seed(SEED)
+    torch.manual_seed(variant.pretraining_seed)
     if before := lineage.origin(settings, "pretrain", name):
         model = load_model(objective, before.folder, retrieval_weight=variant.retrieval_rate)
     else:
@@ -64,9 +64,11 @@ def _train_on_blocks(settings, name, stage, objective, model, collate):
         return
     training = settings.training(stage, name)
     scratch = settings.paths.scratch_folder(stage, name, recipes.digest(recipe))
-    n = settings.variants[name].n
+    variant = settings.variants[name]
     validation = read_blocks(settings, "validation")
-    followed = random.Random(SEED).sample(range(len(validation)), min(FOLLOWED, len(validation)))
+    followed = random.Random(FOLLOWED_SEED).sample(
+        range(len(validation)), min(FOLLOWED, len(validation))
+    )
     model.sparse_prediction = True  # validation, too, needs no logits but those that its loss reads
     log, validation_log, seconds = train(
         model,
@@ -74,8 +76,8 @@ def _train_on_blocks(settings, name, stage, objective, model, collate):
         collate,
         training,
         steps=training.steps,
-        instances=n,
-        seed=SEED,
+        instances=variant.n,
+        seed=variant.pretraining_seed,
         precision=settings.precision,
         scratch=scratch,
         title=f"{stage} {name}",
@@ -83,7 +85,7 @@ def _train_on_blocks(settings, name, stage, objective, model, collate):
     )
     if not is_first():
         return
-    scores = evaluate_blocks(model, objective, validation, collate, n, settings.precision)
+    scores = evaluate_blocks(model, objective, validation, collate, variant.n, settings.precision)
     print(f"{stage} {name}: {scores}, {seconds:.0f} s", flush=True)
     record = {
         "stage": stage,
