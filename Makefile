@@ -22,7 +22,7 @@ export PYTHONNOUSERSITE := 1
 ENV := .venv/.installed
 SNAKEMAKE := .venv/bin/snakemake --cores $(CORES)
 
-.PHONY: help table1 all report smoke test test-cluster lint pins clean distclean
+.PHONY: help table1 all report smoke test test-cluster docs lint pins clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -50,6 +50,10 @@ test: $(ENV) ## Run the whole test suite, the smoke DAG included
 test-cluster: $(ENV) ## Run the smoke DAG through a real SLURM on this machine (Debian, root)
 	@tests/cluster/run.sh
 
+docs: $(ENV) ## Build README and docs/ as a site in site/; a broken link fails
+	@# Not --quiet: what it does not say it does not count, and nothing would fail.
+	@NO_MKDOCS_2_WARNING=1 mkdocs build
+
 lint: $(ENV) ## Check style: Python, Snakefiles, workflow
 	@ruff check .
 	@ruff format --check .
@@ -73,7 +77,7 @@ pins: $(ENV) ## Write what .venv holds to constraints.txt and environment.yml
 
 clean: ## Remove results, scratch and caches
 	@find results -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
-	@rm -rf scratch .snakemake .pytest_cache .ruff_cache
+	@rm -rf scratch site .snakemake .pytest_cache .ruff_cache
 	@find src tests -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## clean, and remove .venv
@@ -83,5 +87,5 @@ $(ENV): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	    echo "muxplm needs Python 3.11 or newer; say which with make PYTHON=python3.11" >&2; exit 1; }
 	@$(PYTHON) -m venv .venv
-	@.venv/bin/python -m pip install -q -c constraints.txt -e '.[dev,slurm]'
+	@.venv/bin/python -m pip install -q -c constraints.txt -e '.[dev,docs,slurm]'
 	@touch $@
