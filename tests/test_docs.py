@@ -4,7 +4,9 @@ import json
 import random
 import re
 import shlex
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -62,6 +64,38 @@ def test_a_file_of_texts(tmp_path, monkeypatch, tokenizer):
     answers = Path("answers.csv").read_text().splitlines()
     assert answers[0] == "id,review,prediction,score"
     assert [line.split(",")[0] for line in answers[1:]] == [f"00{i}" for i in range(7)]
+
+
+def test_what_a_server_answers(tmp_path, monkeypatch, tokenizer):
+    """The page's class, without the server that calls it: LitServe is no dependency."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "litserve", SimpleNamespace(LitAPI=object))
+    build(MuxForSequenceClassification, n=2).save_pretrained("my-model")
+    tokenizer.save_pretrained("my-model")
+    (code,) = blocks("serving.md", "python")
+    names = {"__name__": "serving"}
+    exec(code, names)
+    server = names["Classifier"]()
+    server.setup("cpu")
+    texts = [server.decode_request({"text": word}) for word in [*WORDS[:6], "w1 " * 60]]
+    answers = [server.encode_response(answer) for answer in server.predict(texts)]
+    assert [sorted(answer) for answer in answers] == [["label", "score"]] * 7
+
+
+def test_the_readmes_model():
+    (code,) = blocks("../README.md", "python")
+    names = {}
+    exec(code, names)
+    assert names["model"](torch.full((7, 12), 5)).logits.shape == (7, 2)
+
+
+def test_the_synthetic_pages_rows(capsys):
+    (code,) = blocks("synthetic-language.md", "python")
+    names = {}
+    exec(code, names)
+    assert len(capsys.readouterr().out.splitlines()) >= 3
+    sizes = {split: len(columns["premise"]) for split, columns in names["rows"].items()}
+    assert sizes["train"] == 4000 and sizes["validation_matched"] == 400
 
 
 def topics(rows: int, seed: int) -> list[dict]:
