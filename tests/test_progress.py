@@ -2,6 +2,7 @@
 
 import io
 import logging
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -76,7 +77,13 @@ def test_every_stage_is_said(settings):
 def test_each_job_is_one_line_and_errors_stay(settings):
     names = ["bert-base", "electra-base", "mux-bert-base-n2"]
     jobs = [
-        SimpleNamespace(jobid=i, input=[], output=[], benchmark=f"r/benchmarks/pretrain/{name}.tsv")
+        SimpleNamespace(
+            jobid=i,
+            input=[],
+            output=[],
+            log=[f"r/logs/pretrain/{name}.log"],
+            benchmark=f"r/benchmarks/pretrain/{name}.tsv",
+        )
         for i, name in enumerate(names)
     ]
     gathering = SimpleNamespace(jobid=3, benchmark=None)
@@ -105,14 +112,50 @@ def test_each_job_is_one_line_and_errors_stay(settings):
     ]
 
 
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_gets_a_bar_for_the_training_that_runs(settings, tmp_path):
+    log, stream = tmp_path / "bert-base.log", Terminal()
+    job = SimpleNamespace(
+        jobid=7, input=[], output=[], log=[log], benchmark="r/benchmarks/pretrain/bert-base.tsv"
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter())
+    handler.name = "DefaultStreamHandler"
+    logger = logging.Logger("snakemake.test")
+    logger.addHandler(handler)
+    progress.shorten(logger, dag_of([job]), settings)
+    bars = handler.formatter.bars
+    logger.info(None, extra={"event": LogEvent.JOB_INFO, "jobid": 7})
+    said = "0 of 1 done, 1 min left: pre-training BERT base\n"
+    bars.update()  # no log yet
+    assert stream.getvalue() == said
+    log.write_text("pretrain bert-base: step 210/4200, loss 3.1, 9 s\n" * 90)
+    bars.update()
+    assert re.search(r"\rpretrain bert-base \|.{20}\| 210/4200$", stream.getvalue())
+    logger.warning("a word")
+    *_, shown = re.split(r"\r +\r", stream.getvalue())  # the bar is blanked, then drawn again
+    assert shown.startswith("a word\n\rpretrain bert-base |")
+    with log.open("a") as file:
+        file.write("pretrain bert-base: step 420/4200, loss 2.9, 18 s\nsomething else\n")
+    bars.update()
+    assert stream.getvalue().endswith("| 420/4200")
+    logger.info("Finished", extra={"event": LogEvent.JOB_FINISHED, "job_id": 7})
+    bars.update()
+    assert re.search(r"\| 420/4200\r +\r$", stream.getvalue())
+
+
 def test_the_time_left_follows_how_fast_it_goes(settings, monkeypatch):
     """Ten equal jobs; the first two took a minute each."""
     names = [f"r/benchmarks/pretrain/{name}.tsv" for name in ["bert-base"] * 10]
     jobs = [
-        SimpleNamespace(jobid=i, input=[], output=[], benchmark=name)
+        SimpleNamespace(jobid=i, input=[], output=[], log=[], benchmark=name)
         for i, name in enumerate(names)
     ]
-    lines = progress.Lines(logging.Formatter(), dag_of(jobs), settings)
+    lines = progress.Lines(logging.Formatter(), dag_of(jobs), settings, None)
     lines.finished |= {0, 1}
     monkeypatch.setattr(progress.time, "monotonic", lambda: lines.start + 120)
     assert lines.time_left() == "8 min left"

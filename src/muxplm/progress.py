@@ -1,12 +1,18 @@
 """What a run prints: a line for each job that starts, in the paper's words, not Snakemake's block.
 
-The blocks stay in the log file that Snakemake keeps, and in a dry run, which `dryrun` reads.
+The blocks stay in the log file that Snakemake keeps, and in a dry run, which `dryrun` reads. A terminal
+also gets a bar for each training that runs.
 """
 
+import contextlib
 import logging
+import os
+import re
+import threading
 import time
 
 from snakemake_interface_logger_plugins.common import LogEvent
+from tqdm import tqdm
 
 from muxplm.costs import cost
 from muxplm.dryrun import Job, named
@@ -38,13 +44,16 @@ CHATTER = {
     LogEvent.SHELLCMD,
     LogEvent.GROUP_INFO,
 }
+STEP = re.compile(r"^(.*): step (\d+)/(\d+), ", re.MULTILINE)  # as training/loop.py says it
+TAIL = 4096  # bytes of a log, where its last step is
 
 
 def shorten(logger: logging.Logger, dag, settings: Settings):
     """Makes Snakemake's terminal output one line a job. dag: Snakemake's, of which some jobs run."""
     handlers = [h for h in logger.handlers if h.name == "DefaultStreamHandler"]
     if handlers:
-        lines = Lines(handlers[0].formatter, dag, settings)
+        bars = Bars(handlers[0]) if handlers[0].stream.isatty() else None
+        lines = Lines(handlers[0].formatter, dag, settings, bars)
         handlers[0].setFormatter(lines)
         handlers[0].addFilter(lines.shows)
 
@@ -52,10 +61,12 @@ def shorten(logger: logging.Logger, dag, settings: Settings):
 class Lines(logging.Formatter):
     """Snakemake's `usual` formatter, but for jobs that start."""
 
-    def __init__(self, usual: logging.Formatter, dag, settings: Settings):
+    def __init__(self, usual: logging.Formatter, dag, settings: Settings, bars: "Bars | None"):
         super().__init__()
-        self.usual, self.settings = usual, settings
-        self.jobs = {job.jobid: _read(job, dag) for job in dag.needrun_jobs() if job.benchmark}
+        self.usual, self.settings, self.bars = usual, settings, bars
+        run = [job for job in dag.needrun_jobs() if job.benchmark]
+        self.jobs = {job.jobid: _read(job, dag) for job in run}
+        self.logs = {job.jobid: str(path) for job in run for path in job.log}
         self.seconds = {jobid: cost(job, settings).seconds for jobid, job in self.jobs.items()}
         self.finished, self.start = set(), time.monotonic()
 
@@ -63,6 +74,8 @@ class Lines(logging.Formatter):
         event = getattr(record, "event", None)
         if event == LogEvent.JOB_FINISHED:
             self.finished.add(record.job_id)
+        if self.bars:
+            self.bars.follow(record, self.logs)
         if event == LogEvent.JOB_INFO:
             return record.jobid in self.jobs
         return event not in CHATTER and record.msg != "Select jobs to execute..."
@@ -83,6 +96,70 @@ class Lines(logging.Formatter):
         else:
             left = total / self.settings.plan.jobs_at_once
         return f"{left / 3600:.1f} h left" if left >= 7200 else f"{max(1, left / 60):.0f} min left"
+
+
+class Bars:
+    """A bar for each job that trains, by the last step that its log names, below a terminal's lines."""
+
+    def __init__(self, handler: logging.StreamHandler):
+        self.stream, self.logs, self.bars = handler.stream, {}, {}
+        emit = handler.emit
+
+        def between_bars(record):
+            with tqdm.external_write_mode(file=handler.stream):  # clears them, and draws them again
+                emit(record)
+
+        handler.emit = between_bars
+        threading.Thread(target=self._keep_up, daemon=True).start()
+
+    def follow(self, record: logging.LogRecord, logs: dict):
+        """A job of `logs` starts or ends."""
+        event = getattr(record, "event", None)
+        with tqdm.get_lock():
+            if event == LogEvent.JOB_INFO and record.jobid in logs:
+                self.logs[record.jobid] = logs[record.jobid]
+            elif event in (LogEvent.JOB_FINISHED, LogEvent.JOB_ERROR):
+                jobid = record.job_id if event == LogEvent.JOB_FINISHED else record.jobid
+                self.logs.pop(jobid, None)
+                if jobid in self.bars:
+                    self.bars.pop(jobid).close()
+
+    def update(self):
+        with tqdm.get_lock():
+            for jobid, log in self.logs.items():
+                if found := last_step(log):
+                    self._show(jobid, *found)
+
+    def _show(self, jobid: int, title: str, step: int, steps: int):
+        if jobid not in self.bars:
+            self.bars[jobid] = tqdm(
+                desc=title,
+                total=steps,
+                initial=step,
+                file=self.stream,
+                leave=False,
+                dynamic_ncols=True,
+                bar_format="{desc} |{bar:20}| {n_fmt}/{total_fmt}",
+            )
+        bar = self.bars[jobid]
+        bar.desc, bar.n, bar.total = title, step, steps
+        bar.refresh()
+
+    def _keep_up(self):
+        while True:
+            time.sleep(1)
+            self.update()
+
+
+def last_step(log: str) -> tuple[str, int, int] | None:
+    """Of a training's log: what trains, its last step, and of how many. None where it names none yet."""
+    with contextlib.suppress(FileNotFoundError), open(log, "rb") as file:
+        file.seek(max(0, os.path.getsize(log) - TAIL))
+        found = STEP.findall(file.read().decode(errors="replace"))
+        if found:
+            title, step, steps = found[-1]
+            return title, int(step), int(steps)
+    return None
 
 
 def describe(job: Job, settings: Settings) -> str:
