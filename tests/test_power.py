@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 from worlds import ALIKE, PAPER, fabricate, settings_for
 
+from muxplm.files import DataError
 from muxplm.reporting.claims import power_table
 from muxplm.reporting.inequalities import Claim, read_claims
 from muxplm.reporting.power import decisions, needed, noise, power
@@ -218,3 +219,9 @@ def test_the_command_prints_the_power_of_each_claim(papers_world):
     few, many = (float(cell) for cell in rows["score-falls"])
     assert few < 0.5 and many > 0.9
     assert rows["near-n-times"] == [" 1.00 ", " 1.00 "]  # rounds stay as many as they are
+
+
+def test_of_nothing_measured_there_is_no_power(tmp_path):
+    settings = settings_for(tmp_path)
+    with pytest.raises(DataError, match=f"{tmp_path} has nothing that a claim compares"):
+        power_table(settings, [2])

@@ -5,13 +5,14 @@ from math import isnan
 import pandas as pd
 
 from muxplm.experiments import targets
-from muxplm.files import write_text
+from muxplm.files import DataError, write_text
 from muxplm.reporting import captions
 from muxplm.reporting.analyses import AVERAGED
 from muxplm.reporting.inequalities import Claim, read_claims
 from muxplm.reporting.layout import TO
 from muxplm.reporting.pages import render
 from muxplm.reporting.power import DRAWS, ENOUGH, needed, noise, power
+from muxplm.reporting.quantities import NotRun
 from muxplm.reporting.statistics import LEVEL
 from muxplm.reporting.verdicts import (
     FAILS,
@@ -50,9 +51,14 @@ def judged(claims: list[Claim], evidence: Evidence) -> pd.DataFrame:
 
 
 def power_table(settings: Settings, seeds: list[int]) -> str:
-    """Markdown: the power of each testable claim with so many training seeds, rounds as measured."""
+    """Markdown: the power of each testable claim with so many training seeds, rounds as measured.
+
+    DataError if nothing was measured.
+    """
     claims = read_claims()
     evidence = collect(settings, claims)
+    if all(isinstance(found, NotRun) for found in evidence.values()):
+        raise DataError(f"{settings.results} has nothing that a claim compares: make all first")
     table = judge(claims, evidence)
     columns = {n: power(claims, table, noise(claims, evidence, n)) for n in seeds}
     rows = [
