@@ -20,8 +20,8 @@ from muxplm.cli import app
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES = [README, *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/README.md")]
-PAGES += [ROOT / "workflow/profiles/README.md"]
+PAGES = [README, *ROOT.glob("docs/**/*.md")]
+PAGES += [ROOT / "config/README.md", ROOT / "workflow/profiles/README.md"]
 PAGES.remove(ROOT / "docs/extending.md")  # tests/test_extending.py: of what its sections add
 # What runs as it stands, in this order, and how what it prints begins. None has been run before.
 RUN = {
