@@ -4,7 +4,7 @@ from functools import partial
 from snakemake.exceptions import WorkflowError
 
 from muxplm import config as configuration
-from muxplm import costs, experiments, files, hub, lineage, progress, recipes
+from muxplm import costs, experiments, files, hub, lineage, progress, recipes, scheduling
 from muxplm.reporting import captions
 from muxplm.stages import STAGES
 

@@ -8,3 +8,4 @@ onstart:
         raise WorkflowError(str(error)) from None
     files.write_text(CONFIG, settings.model_dump_json(indent=1) + "\n")
     progress.shorten(logger, workflow.dag, settings)
+    scheduling.wake_for_jobs_alone(workflow.scheduler)
