@@ -59,11 +59,19 @@ def test_a_file_of_texts(tmp_path, monkeypatch, tokenizer):
     build(MuxForSequenceClassification, n=2).save_pretrained("my-model")
     tokenizer.save_pretrained("my-model")
     Path("reviews.csv").write_text("id,review\n" + "".join(f"00{i},{WORDS[i]}\n" for i in range(7)))
-    (predict,) = blocks("serving.md", "bash")
+    predict, onnx = blocks("serving.md", "bash")
     run_command(predict)
     answers = Path("answers.csv").read_text().splitlines()
     assert answers[0] == "id,review,prediction,score"
     assert [line.split(",")[0] for line in answers[1:]] == [f"00{i}" for i in range(7)]
+    for library in ("onnxscript", "onnxruntime"):
+        pytest.importorskip(library, reason="needs the extra onnx")
+    for line in onnx.splitlines():
+        run_command(line)
+    names = {}
+    exec(blocks("serving.md", "python")[0], names)
+    scores = [float(line.split(",")[-1]) for line in Path("answers.csv").read_text().split()[1:]]
+    assert [e["score"] for e in names["answer"](WORDS[:7])] == pytest.approx(scores, abs=1e-6)
 
 
 def test_what_a_server_answers(tmp_path, monkeypatch, tokenizer):
