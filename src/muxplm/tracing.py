@@ -14,14 +14,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from muxplm.batching import token_limit
 from muxplm.engines import FILE, engine
 from muxplm.files import DataError, atomic_folder
 from muxplm.models.first_positions import read_first_positions
 from muxplm.prediction import load
 from muxplm.trained import WEIGHTS
 
-PRECISIONS = ("fp32", "int8")
-LENGTH = 8  # tokens of the rows by which a model is traced
+LENGTH = 8  # tokens, at most, of the rows by which a model is traced
 
 
 def convert_folder(source, destination, precision: str = "fp32"):
@@ -36,18 +36,18 @@ def convert_folder(source, destination, precision: str = "fp32"):
     with atomic_folder(destination) as draft:
         answer.model.config.save_pretrained(draft)
         answer.tokenizer.save_pretrained(draft)
-        write_onnx(answer.model, draft / FILE, precision, answer.taken)
+        save(trace(answer.model, answer.taken), draft / FILE, precision)
 
 
 def replace_weights(folder: Path, precision: str):
     """An ONNX file in the place of the folder's weights, which `muxplm.prediction.load` reads."""
     answer, _ = load(folder, ["text"], 1)
-    write_onnx(answer.model, folder / FILE, precision, answer.taken)
+    save(trace(answer.model, answer.taken), folder / FILE, precision)
     (folder / WEIGHTS).unlink()
 
 
-def write_onnx(model, path, precision: str = "fp32", names=("input_ids", "attention_mask")):
-    """Writes `model`, multiplexed or not, as an ONNX file: ids and masks (R, L) in, logits out.
+def trace(model, names=("input_ids", "attention_mask")):
+    """`model`, multiplexed or not, as a program that `save` writes: ids and masks (R, L) to logits.
 
     names: of what it takes. A classifier of rows computes its last layer where it is read.
     """
@@ -59,10 +59,11 @@ def write_onnx(model, path, precision: str = "fp32", names=("input_ids", "attent
     # torch's own attention is traced as these operations too, and one more for rows without a token.
     model.set_attn_implementation("eager")
     n = getattr(model.config, "num_instances", 1)
-    example = {name: torch.ones(2 * n + 1, LENGTH, dtype=torch.long) for name in names}
+    length = min(LENGTH, token_limit(model.config) or LENGTH)
+    example = {name: torch.ones(2 * n + 1, length, dtype=torch.long) for name in names}
     any_size = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     with _quiet():
-        program = torch.onnx.export(
+        return torch.onnx.export(
             AnyRows(model, n).eval(),
             kwargs=example,
             dynamic_shapes=dict.fromkeys(names, any_size),
@@ -71,10 +72,21 @@ def write_onnx(model, path, precision: str = "fp32", names=("input_ids", "attent
             dynamo=True,
             verbose=False,
         )
-        if precision == "int8":
-            _quantise(program.model_proto, path)
-        else:
-            program.save(path)
+
+
+def save(program, path, precision: str):
+    """Writes what was traced; precision: fp32 or int8. Quantising changes the program: int8 last."""
+    if precision == "fp32":
+        program.save(path)
+        return
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    graph = program.model_proto
+    # torch notes the shapes of some weights as they were before it transposed them.
+    graph.graph.ClearField("value_info")
+    of_weights = {"op_types_to_quantize": ["MatMul", "Gemm"], "weight_type": QuantType.QInt8}
+    with _quiet():
+        quantize_dynamic(graph, path, **of_weights)
 
 
 class AnyRows(nn.Module):
@@ -97,15 +109,6 @@ class AnyRows(nn.Module):
         filler = rows - last + torch.remainder(row - rows, last)
         filled = torch.where(row < rows, row, filler)
         return self.model(input_ids[filled], attention_mask[filled]).logits[:rows]
-
-
-def _quantise(graph, path):
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    # torch notes the shapes of some weights as they were before it transposed them.
-    graph.graph.ClearField("value_info")
-    of_weights = {"op_types_to_quantize": ["MatMul", "Gemm"], "weight_type": QuantType.QInt8}
-    quantize_dynamic(graph, path, **of_weights)
 
 
 @contextlib.contextmanager
