@@ -2,13 +2,14 @@
 
 import os
 from itertools import count
+from types import SimpleNamespace
 
 import pytest
 import torch
 from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
-from muxplm.benchmarks import dag, inference, inference_report, textbook, training
+from muxplm.benchmarks import dag, inference, inference_report, overhead, textbook, training
 from muxplm.cli import app
 from muxplm.evaluation import throughput
 from muxplm.mistakes import ConfigError
@@ -169,6 +170,28 @@ def test_what_is_no_part_of_the_benchmark_is_named():
     for option, value in (("--models", "mux-brt"), ("--n", "0"), ("--precisions", "fp8")):
         done = CliRunner().invoke(app, ["benchmark", "inference", option, value])
         assert isinstance(done.exception, ConfigError) and option in str(done.exception)
+
+
+def test_overhead_is_what_is_not_spent_in_the_model(monkeypatch):
+    """Each look at the clock takes a second: two a pass, one of them inside, and two around all."""
+    ticks = count()
+    monkeypatch.setattr(overhead, "process_time", lambda: float(next(ticks)))
+    answer = SimpleNamespace(model=SimpleNamespace(forward=lambda x: x + 1))
+    forward, found = answer.model.forward, []
+    seconds = overhead.timed(answer, lambda: found.extend(answer.model.forward(x) for x in (1, 2)))
+    assert (found, seconds) == ([2, 3], (3.0, 2.0))
+    assert answer.model.forward is forward
+
+
+def test_overhead_of_each_way_to_answer():
+    found = overhead.measure(30, (2,), 1)
+    assert [(run["task"][:5], run["way"]) for run in found] == [
+        (task, way)
+        for task in ("text-", "token")
+        for way in ("pipeline", "predict, .csv", "predict, .jsonl")
+    ]
+    assert all(run["outside"] > 0 and run["inside"] > 0 for run in found)
+    assert overhead.report({"runs": found}).count("predict, .csv") == 2
 
 
 @pytest.mark.parametrize("objective", ["mlm", "classification"])

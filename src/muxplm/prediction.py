@@ -1,6 +1,7 @@
 """`muxplm predict`: a file of texts through a model, to a file of answers, in constant memory."""
 
 import contextlib
+import gc
 import sys
 from pathlib import Path
 
@@ -53,6 +54,14 @@ def predict(model, source, output, columns, batch_size, precision, composition_s
     _prepare(answer.model, precision, model)
     if composition_seed is not None:
         settings["composition_seed"] = composition_seed
+    answer_file(
+        answer, settings | {"copies": copies}, source, output, columns, batch_size, precision
+    )
+
+
+def answer_file(answer, settings, source, output, columns, batch_size, precision):
+    """`predict` with the pipeline and the settings that `load` gives."""
+    gc.freeze()  # what is loaded stays, so the collector need not walk it again and again
     added = ["entities"] if "whole_words" in settings else ["prediction", "score"]
     windows = rows.read(source, columns, added, whole_groups(WINDOW, answer.instances))
     try:
@@ -63,9 +72,7 @@ def predict(model, source, output, columns, batch_size, precision, composition_s
         ):
             for window in windows:
                 with autocast(precision, answer.device.type):
-                    found = answer.answers(
-                        _inputs(window.texts), batch_size, **settings, copies=copies
-                    )
+                    found = answer.answers(_inputs(window.texts), batch_size, **settings)
                 write(window, [_row(answered) for answered in found])
                 bar.update(len(window))
     except OSError as error:

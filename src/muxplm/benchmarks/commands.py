@@ -53,6 +53,22 @@ def _listed(text: str, option: str, names) -> tuple[str, ...]:
 
 
 @app.command()
+def overhead(
+    output: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")] = Path(
+        "results/benchmarks/overhead.json"
+    ),
+    texts: Annotated[int, typer.Option(min=1, help="Of 5 to 20 words.")] = 20_000,
+    n: Annotated[str, typer.Option("--n", help="Instances in one pass.")] = "1,2,10",
+    rounds: Rounds = 3,
+):
+    """What a pipeline and `muxplm predict` cost outside the model: microseconds a text and core."""
+    n_values = tuple(int(k) for k in _listed(n, "n", ["1", *NUMBERS]))
+    from muxplm.benchmarks.overhead import run_benchmark
+
+    run_benchmark(str(output), texts, n_values, rounds)
+
+
+@app.command()
 def training(
     output: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")] = Path(
         "results/benchmarks/training.json"
