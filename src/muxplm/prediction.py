@@ -51,7 +51,7 @@ def predict(model, source, output, columns, batch_size, precision, composition_s
     source, output = Path(source), Path(output)
     _check_files(source, output)
     answer, settings = load(model, columns, copies)
-    _prepare(answer.model, precision, model)
+    prepare(answer.model, precision, model)
     if composition_seed is not None:
         settings["composition_seed"] = composition_seed
     answer_file(
@@ -139,7 +139,7 @@ def _read_model(folder):
     return task, dict(settings), model
 
 
-def _prepare(model, precision: str, folder):
+def prepare(model, precision: str, folder):
     """`model`, read from `folder`, for passes in `precision` whose logits alone are wanted."""
     if not isinstance(model, OnnxModel):
         if type(model).__name__.endswith("ForSequenceClassification"):
