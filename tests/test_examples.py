@@ -1,9 +1,11 @@
 """The scripts of examples/ as they stand."""
 
 import importlib.util
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import WORDS, build
@@ -26,6 +28,22 @@ def folder(tmp_path, tokenizer):
     build(MuxForSequenceClassification, n=3, num_labels=3).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     return tmp_path
+
+
+def test_what_the_server_answers(folder, monkeypatch):
+    """Its class, without the server that calls it."""
+    api = type("LitAPI", (), {"__init__": lambda self, **batching: None})
+    monkeypatch.setitem(sys.modules, "litserve", SimpleNamespace(LitAPI=api))
+    server = script("serve").Classifier(str(folder), "fp32", max_batch_size=24)
+    server.setup("cpu")
+    texts = [server.decode_request({"text": word}) for word in [*WORDS[:6], "w1 " * 60]]
+    answers = server.unbatch(server.predict(server.batch(texts)))
+    found = [server.encode_response(answer) for answer in answers]
+    answer, _ = load(folder, ["text"], 1)
+    expected = answer(texts, truncation=True)
+    assert [one["label"] for one in found] == [one["label"] for one in expected]
+    scores = [one["score"] for one in expected]
+    assert [one["score"] for one in found] == pytest.approx(scores, abs=1e-5)
 
 
 def test_requests_are_answered_over_http(folder):
