@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from muxplm.benchmarks.shapes import NAMES
 from muxplm.files import write_bytes
@@ -104,6 +104,7 @@ def _draw(axis, part: dict):
     axis.set(xscale="log", yscale="log", xlabel="N", title=f"{part['size']}, {part['task']}")
     axis.xaxis.set(major_locator=FixedLocator(numbers), minor_locator=NullLocator())
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator())
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: style.short(value)))
 
 
