@@ -87,5 +87,5 @@ $(ENV): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	    echo "muxplm needs Python 3.11 or newer; say which with make PYTHON=python3.11" >&2; exit 1; }
 	@$(PYTHON) -m venv .venv
-	@.venv/bin/python -m pip install -q -c constraints.txt -e '.[dev,docs,slurm]'
+	@.venv/bin/python -m pip install -q -c constraints.txt -e '.[dev,docs,onnx,serving,slurm]'
 	@touch $@

@@ -22,6 +22,7 @@ SHOWN = [
     "docs/**/*.png",
     "docs/**/*.svg",
     "docs/site.css",
+    "examples/*.py",
     "notebooks/*.ipynb",
     "src/muxplm/**/README.md",
     "workflow/profiles/README.md",

@@ -44,6 +44,7 @@ NOT_RUN = {
     "source": "changes the shell",
     "python -m torch.distributed.run": "wants two machines; tests/test_processes.py runs it",
     "accelerate launch": "wants two machines",
+    "python examples/": "a server; tests/test_examples.py runs it",
 }
 PROGRAMS = "muxplm|snakemake|make|python3?|pip|git|conda|source|accelerate"
 

@@ -2,14 +2,19 @@
 
 import os
 from itertools import count
+from types import SimpleNamespace
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
-from muxplm.benchmarks import dag, inference, training
+from muxplm.benchmarks import dag, inference, inference_report, overhead, textbook, training
 from muxplm.cli import app
 from muxplm.evaluation import throughput
+from muxplm.mistakes import ConfigError
+from muxplm.models.build import new_model
+from muxplm.precision import autocast
 
 TINY = {
     "model_type": "bert",
@@ -31,15 +36,162 @@ def a_second_each(monkeypatch):
     monkeypatch.setattr(throughput, "perf_counter", lambda: float(next(ticks)))
 
 
+def measure(task, **changes):
+    settings = {"families": ("mux-bert",), "n_values": (2,), "engines": ("torch",)}
+    settings |= {"precisions": ("fp32",), "rounds": 2, "batch": 6, "length": 4}
+    return inference.measure(task, "tiny", inference.Plan(**settings | changes), TINY)
+
+
 def test_inference_of_equal_times_is_a_ratio_of_one(a_second_each):
-    forward = inference.benchmark_forward("fp32", 2, 10, n_values=(1, 5), length=4, base=TINY)
-    for n, model in zip((1, 5), forward["models"].values(), strict=True):
-        assert model["speedup"] == {"median": 1.0, "low": 1.0, "high": 1.0, "rounds": [1.0, 1.0]}
-        assert model["best"]["speedup"]["median"] == 1.0
-        assert model["target"] == {1: None, 5: 4.7}[n]
-    printed = inference.report({"forward": {"fp32": forward}})
-    row = next(line for line in printed.splitlines() if "≥ 4.7" in line)
-    assert [cell.strip() for cell in row.split("|")][1:5] == ["fp32", "5", "1.00", "1.00–1.00"]
+    part = measure("sequence", families=("tmux", "contextual"))
+    assert [(run["family"], run["n"]) for run in part["runs"]] == [
+        ("bert", 1),
+        ("tmux", 2),
+        ("contextual", 2),
+    ]
+    for run in part["runs"]:
+        at_once, at_best = run["at_once"], run["at_best"]
+        assert at_once["instances_per_second"] == at_best["instances_per_second"] == 6
+        for ratio in (at_once["over_bert"], at_best["over_bert"], at_best["over_fastest"]):
+            assert ratio == {"median": 1.0, "low": 1.0, "high": 1.0, "rounds": [1.0, 1.0]}
+    printed = inference_report.report({"parts": [part], "tricks": []})
+    row = next(line for line in printed.splitlines() if "T-MUX" in line)
+    cells = [cell.strip() for cell in row.split("|")]
+    assert cells[1:6] == ["T-MUX", "2", "torch", "fp32", "1.00 (1.00–1.00)"]
+    assert cells[6] == f"{1 / part['runs'][1]['bound']:.2f}"
+    assert "Fastest at N = 1: torch in fp32" in printed
+
+
+def test_a_ratio_is_of_the_same_engine_and_precision_but_for_the_fastest():
+    bert, int8, own = (
+        inference.Run(*run)
+        for run in (("bert", 1, "a", "fp32"), ("bert", 1, "b", "int8"), ("tmux", 2, "a", "fp32"))
+    )
+    seconds = {bert: [8.0, 4.0], int8: [4.0, 2.0], own: [2.0, 2.0]}
+    found = inference.summary(seconds, own, 10, bert=bert, fastest=int8)
+    assert found["instances_per_second"] == 5
+    assert found["over_bert"]["rounds"] == [4, 2] and found["over_bert"]["median"] == 3
+    assert found["over_fastest"]["rounds"] == [2, 1]
+
+
+@pytest.mark.parametrize("task", ["sequence", "token"])
+def test_operations_are_those_of_the_formulas(task):
+    """Twice the multiplications of each product of matrices, for one instance of 8 tokens."""
+    h, i, length, n = 16, 32, 8, 2
+    layer = 2 * (4 * length * h * h + 2 * length * h * i + 2 * length * length * h)
+    head = 2 * h * 2 * (1 if task == "sequence" else length)
+    pooler = 2 * h * h if task == "sequence" else 0
+    bert = 2 * layer + pooler + head
+    assert inference.count(task, TINY, "bert", 1, length) == bert
+    whole, read = layer, 1 if task == "sequence" else length
+    # Of the last layer keys and values everywhere, the rest at the positions that are read.
+    last = 2 * (2 * length * h * h + read * (2 * h * h + 2 * h * i + 2 * length * h))
+    # The keys' half of the MLP's first layer once an instance, the states' once a position.
+    demultiplexer = 2 * h * h * (n + read + n * read)
+    own = (whole + last + demultiplexer) / n + head
+    assert inference.count(task, TINY, "mux-bert", n, length) == own
+
+
+def test_the_best_micro_batch_takes_least_time_for_a_row(monkeypatch):
+    """Rows of the encoder: 9 instances at N = 2 are five of them, the last one completed."""
+    seconds = {2: [4.0, 5.0], 4: [4.4, 9.0], 5: [10.0, 9.0]}
+    monkeypatch.setattr(inference, "time_interleaved", lambda passes, rounds, repeats: seconds)
+    ids = torch.zeros(9, 3)
+    assert inference.best_micro_batch(lambda ids: None, ids, 2) == 4
+    seconds[4] = [9.0, 9.0]
+    assert inference.best_micro_batch(lambda ids: None, ids, 2) == 5
+    taken = []
+    inference.in_chunks(lambda part: taken.append(len(part)), ids, 4)
+    assert taken == [4, 4, 1]
+
+
+def test_every_engine_and_precision_answers_alike():
+    for library in ("onnxscript", "onnxruntime"):
+        pytest.importorskip(library, reason="needs the extra onnx")
+    torch.manual_seed(0)
+    config = inference.base_config(2, TINY | {"initializer_range": 0.2})
+    model = new_model("classification", config).eval()
+    ids = torch.randint(50, (5, 8))
+    with torch.inference_mode():
+        expected = model(ids).logits
+        for make, precisions in (
+            (inference.in_torch, ["fp32", "bf16", "int8"]),
+            (inference.in_onnxruntime, ["fp32", "int8"]),
+        ):
+            for precision, answer in make(model, precisions, None):
+                error = (answer(ids).float() - expected).abs().max()
+                assert error < (1e-5 if precision == "fp32" else 0.2 * expected.std())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("task", ["sequence", "token"])
+def test_each_trick_computes_what_the_formulas_say(task, precision):
+    torch.manual_seed(0)
+    config = inference.base_config(3, TINY | {"initializer_range": 0.2})
+    model = new_model(textbook.KINDS[task], config).eval()
+    ids = torch.randint(50, (6, 8))
+    with torch.inference_mode(), autocast(precision, "cpu"):
+        found = {name: run(ids) for name, run in textbook.versions(model, precision).items()}
+    tricks = {"sequence": 4, "token": 2}[task] + (precision == "bf16")
+    assert len(found) == tricks
+    names = list(found)
+    for name in names[1:]:
+        tolerance = 1e-5 if precision == "fp32" else 0.05
+        torch.testing.assert_close(found[name], found[names[0]], rtol=tolerance, atol=tolerance)
+    if precision == "bf16":
+        assert torch.equal(found[names[-1]], found[names[-2]])  # casting earlier rounds alike
+    with torch.inference_mode():
+        torch.testing.assert_close(textbook.Textbook(model)(ids), model(ids).logits)
+
+
+def test_tricks_are_timed_against_the_one_before(a_second_each):
+    found = textbook.time_versions("token", "fp32", 2, 2, 5, 4, TINY)
+    assert [version["gain"]["median"] for version in found] == [1, 1]
+    assert found[0]["version"] == "the formulas"
+
+
+def test_the_picture_has_a_line_for_each_precision_and_engine(tmp_path):
+    rate = {(1, "fp32"): 10, (2, "fp32"): 19, (10, "fp32"): 80, (1, "int8"): 30, (2, "int8"): 50}
+    runs = [
+        {"family": "bert" if n == 1 else "mux-bert", "n": n, "engine": "torch"}
+        | {"precision": precision, "at_best": {"instances_per_second": speed}}
+        for (n, precision), speed in sorted(rate.items(), reverse=True)
+    ]
+    part = {"size": "base", "task": "sequence", "runs": runs}
+    axis = Figure().subplots()
+    inference_report._draw(axis, part)
+    lines = [(list(line.get_xdata()), list(line.get_ydata())) for line in axis.lines]
+    assert sorted(lines) == [([1, 2], [30, 50]), ([1, 2, 10], [10, 19, 80])]
+    inference_report.write_picture({"parts": [part]}, tmp_path / "inference.png")
+    assert (tmp_path / "inference.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_is_no_part_of_the_benchmark_is_named():
+    for option, value in (("--models", "mux-brt"), ("--n", "0"), ("--precisions", "fp8")):
+        done = CliRunner().invoke(app, ["benchmark", "inference", option, value])
+        assert isinstance(done.exception, ConfigError) and option in str(done.exception)
+
+
+def test_overhead_is_what_is_not_spent_in_the_model(monkeypatch):
+    """Each look at the clock takes a second: two a pass, one of them inside, and two around all."""
+    ticks = count()
+    monkeypatch.setattr(overhead, "process_time", lambda: float(next(ticks)))
+    answer = SimpleNamespace(model=SimpleNamespace(forward=lambda x: x + 1))
+    forward, found = answer.model.forward, []
+    seconds = overhead.timed(answer, lambda: found.extend(answer.model.forward(x) for x in (1, 2)))
+    assert (found, seconds) == ([2, 3], (3.0, 2.0))
+    assert answer.model.forward is forward
+
+
+def test_overhead_of_each_way_to_answer():
+    found = overhead.measure(30, (2,), 1)
+    assert [(run["task"][:5], run["way"]) for run in found] == [
+        (task, way)
+        for task in ("text-", "token")
+        for way in ("pipeline", "predict, .csv", "predict, .jsonl")
+    ]
+    assert all(run["outside"] > 0 and run["inside"] > 0 for run in found)
+    assert overhead.report({"runs": found}).count("predict, .csv") == 2
 
 
 @pytest.mark.parametrize("objective", ["mlm", "classification"])

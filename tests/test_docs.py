@@ -4,9 +4,7 @@ import json
 import random
 import re
 import shlex
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -59,27 +57,19 @@ def test_a_file_of_texts(tmp_path, monkeypatch, tokenizer):
     build(MuxForSequenceClassification, n=2).save_pretrained("my-model")
     tokenizer.save_pretrained("my-model")
     Path("reviews.csv").write_text("id,review\n" + "".join(f"00{i},{WORDS[i]}\n" for i in range(7)))
-    (predict,) = blocks("serving.md", "bash")
+    predict, onnx = blocks("serving.md", "bash")
     run_command(predict)
     answers = Path("answers.csv").read_text().splitlines()
     assert answers[0] == "id,review,prediction,score"
     assert [line.split(",")[0] for line in answers[1:]] == [f"00{i}" for i in range(7)]
-
-
-def test_what_a_server_answers(tmp_path, monkeypatch, tokenizer):
-    """The page's class, without the server that calls it: LitServe is no dependency."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "litserve", SimpleNamespace(LitAPI=object))
-    build(MuxForSequenceClassification, n=2).save_pretrained("my-model")
-    tokenizer.save_pretrained("my-model")
-    (code,) = blocks("serving.md", "python")
-    names = {"__name__": "serving"}
-    exec(code, names)
-    server = names["Classifier"]()
-    server.setup("cpu")
-    texts = [server.decode_request({"text": word}) for word in [*WORDS[:6], "w1 " * 60]]
-    answers = [server.encode_response(answer) for answer in server.predict(texts)]
-    assert [sorted(answer) for answer in answers] == [["label", "score"]] * 7
+    for library in ("onnxscript", "onnxruntime"):
+        pytest.importorskip(library, reason="needs the extra onnx")
+    for line in onnx.splitlines():
+        run_command(line)
+    names = {}
+    exec(blocks("serving.md", "python")[0], names)
+    scores = [float(line.split(",")[-1]) for line in Path("answers.csv").read_text().split()[1:]]
+    assert [e["score"] for e in names["answer"](WORDS[:7])] == pytest.approx(scores, abs=1e-6)
 
 
 def test_the_readmes_model():

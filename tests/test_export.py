@@ -236,3 +236,35 @@ def test_plain_models_bring_no_code(results, tmp_path):
     folder = exported(results, "bert-base", "sst2", tmp_path / "mine")
     assert not list(folder.glob("*.py"))
     assert "auto_map" not in json.loads((folder / "config.json").read_text())
+
+
+# --- For onnxruntime ---------------------------------------------------------------------------
+
+
+def test_a_run_is_exported_for_onnxruntime(results, tmp_path, monkeypatch):
+    """Its card's code runs, and answers as the folder with weights does."""
+    for library in ("onnxscript", "onnxruntime"):
+        pytest.importorskip(library, reason="needs the extra onnx")
+    weights = exported(results, "mux-bert-base-n2", "ner", tmp_path / "weights")
+    arguments = ("mux-bert-base-n2", "ner", tmp_path / "mine", "--format", "onnx")
+    assert export(results, *arguments).exit_code == 0
+    files = {path.name for path in (tmp_path / "mine").iterdir()}
+    assert files == {"model.onnx", *(path.name for path in weights.iterdir())} - {
+        "model.safetensors",
+        *(path.name for path in weights.glob("*.py")),
+    }
+    monkeypatch.chdir(tmp_path)
+    (code,) = snippets(tmp_path / "mine")
+    names = {}
+    exec(code, names)
+    texts = ["a", "b", "a " * 100]
+    expected = pipeline("token-classification", "weights")(texts, whole_words=True)
+    for found, words in zip(names["answer"](texts), expected, strict=True):
+        assert [e["entity"] for e in found] == [e["entity"] for e in words]
+        scores = [e["score"] for e in words]
+        assert [e["score"] for e in found] == pytest.approx(scores, abs=1e-4)
+
+
+def test_a_precision_is_of_onnx_files(results, tmp_path):
+    arguments = ("mux-bert-base-n2", "ner", tmp_path / "mine", "--precision", "int8")
+    assert "add --format onnx" in str(export(results, *arguments).exception)

@@ -16,6 +16,7 @@ from transformers.tokenization_utils_base import (
     TruncationStrategy,
 )
 
+from muxplm.engines import OnnxModel
 from muxplm.grouping import duplicated, whole_groups
 from muxplm.models.configuration import MuxConfig
 
@@ -70,13 +71,19 @@ class Grouped:
         grouping = {"composition_seed": composition_seed, "copies": copies}
         return preprocess, forward | given(grouping), postprocess
 
+    def check_model_type(self, supported_models):
+        """transformers asks for a class that it knows; another engine's model is none."""
+        if not isinstance(self.model, OnnxModel):
+            super().check_model_type(supported_models)
+
     def run_single(self, inputs, preprocess_params, forward_params, postprocess_params):
         """A single input is a list of one: its group is made of copies of it."""
         settings = (preprocess_params, forward_params, postprocess_params)
         return next(iter(self.get_iterator([inputs], 0, 1, *settings)))
 
     def get_iterator(self, inputs, num_workers, batch_size, preprocess, forward, postprocess):
-        if self.multiplexed or "whole_words" in postprocess:
+        elsewhere = isinstance(self.model, OnnxModel)
+        if self.multiplexed or elsewhere or "whole_words" in postprocess:
             return self._answers(inputs, batch_size, preprocess, forward, postprocess)
         forward = {name: value for name, value in forward.items() if name not in GROUPING}
         settings = (num_workers, batch_size, preprocess, forward, postprocess)

@@ -14,9 +14,11 @@ from muxplm.arguments import known, seed_list, settings_of_job, task_list
 from muxplm.benchmarks.commands import app as benchmarks
 from muxplm.files import DataError
 from muxplm.mistakes import ConfigError
+from muxplm.using import app as using
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(benchmarks, name="benchmark")
+app.add_typer(using)
 
 Files = Annotated[
     list[Path], typer.Option("--config", help="Laid over config/config.yaml, in order.")
@@ -235,58 +237,6 @@ def plan(
     from muxplm.plan import plan
 
     print(plan([str(file) for file in configfile], list(targets), list(config)).rstrip())
-
-
-@app.command()
-def convert(
-    source: Annotated[str, typer.Argument(help="A folder in the authors' layout, or a Hub id.")],
-    destination: Annotated[Path, typer.Argument(help="The folder to write.")],
-    revision: Annotated[str, typer.Option(help="Commit of the Hub's repository.")] = "",
-):
-    """Turn a checkpoint of the paper's authors into a model that transformers loads."""
-    from muxplm.models.released.conversion import convert
-
-    convert(source, str(destination), revision or None)
-
-
-@app.command()
-def export(
-    model: Model,
-    task: str,
-    destination: Annotated[Path, typer.Argument(help="The folder to write.")],
-    config: Files = (),
-    results: Annotated[
-        Path | None, typer.Option(help="A run's results folder, in the place of --config.")
-    ] = None,
-):
-    """Write a fine-tuned model with tokenizer and model card, ready for the Hub."""
-    from muxplm.export import export, settings_of
-
-    if results is None and not configuration.DEFAULT.exists():
-        raise ConfigError(f"{configuration.DEFAULT} is not here: name a run with --results FOLDER")
-    settings = settings_of(results) if results else configuration.load(config)
-    name = known(model, settings.variants, "variant")
-    export(settings, name, known(task, settings.tasks, "task"), destination)
-
-
-@app.command()
-def predict(
-    model: Annotated[Path, typer.Argument(help="Folder of a fine-tuned model and its tokenizer.")],
-    source: Annotated[Path, typer.Option("--input", help="A .jsonl, .csv or .parquet file.")],
-    output: Annotated[Path, typer.Option(help="The same kinds.")],
-    text: Annotated[list[str], typer.Option(help="Column of the text; twice for pairs.")] = (
-        "text",
-    ),
-    batch_size: Annotated[int, typer.Option(min=1, help="Texts a pass, in whole groups.")] = 64,
-    precision: Annotated[str, typer.Option(help="bf16, fp32 or auto.")] = "auto",
-    composition_seed: Annotated[int | None, typer.Option(help="Shuffle with this seed.")] = None,
-    copies: Annotated[int, typer.Option(min=1, help="Ensemble: each text so often, up to N.")] = 1,
-):
-    """Label the texts of a file with a fine-tuned model. Texts longer than it takes are cut."""
-    from muxplm.prediction import predict
-
-    known(precision, ("bf16", "fp32", "auto"), "precision")
-    predict(model, source, output, text, batch_size, precision, composition_seed, copies)
 
 
 @app.command()

@@ -1,4 +1,7 @@
-"""`muxplm export`: a fine-tuned model as a folder for the Hub, with tokenizer, card and its code."""
+"""`muxplm export`: a fine-tuned model as a folder, for the Hub or for another engine.
+
+With it go its tokenizer, its card and, for torch, its code.
+"""
 
 import importlib.util
 import re
@@ -15,6 +18,7 @@ from muxplm.files import DataError, atomic_folder, read_json, write_json, write_
 from muxplm.models.configuration import MuxConfig
 from muxplm.reporting.card import card
 from muxplm.settings import Settings
+from muxplm.tracing import replace_weights
 
 AUTO_CLASSES = (
     "AutoModel",
@@ -34,10 +38,11 @@ def settings_of(results: Path) -> Settings:
     return validate(read_json(runs[-1]) | {"results": str(results)})
 
 
-def export(settings: Settings, name: str, task: str, destination: Path):
+def export(settings: Settings, name: str, task: str, destination: Path, onnx: str | None = None):
     """Writes `destination`: the first training seed's model, its tokenizer and README.md.
 
-    A multiplexed model's own code goes with it, for who loads it with `trust_remote_code=True`.
+    onnx: "fp32" or "int8", for an ONNX file of this precision; None for the weights themselves and, of
+    a multiplexed model, its own code, for who loads it with `trust_remote_code=True`.
     DataError if `destination` exists, or if the model was not fine-tuned and scored.
     """
     if destination.exists():
@@ -50,14 +55,16 @@ def export(settings: Settings, name: str, task: str, destination: Path):
             raise DataError(f"{path} is missing: make it with `snakemake --cores all {path}`")
     config = AutoConfig.from_pretrained(weights.parent)
     limit = token_limit(config)
-    content = card(settings, name, task, seed, limit, destination.name)
+    content = card(settings, name, task, seed, limit, destination.name, onnx)
     with atomic_folder(destination) as draft:
         for file in set(weights.parent.iterdir()) - {weights}:  # done.json is the workflow's
             shutil.copy(file, draft)
         known = AutoTokenizer.from_pretrained(tokenizer.parent)
         known.model_max_length = limit or known.model_max_length  # what `truncation=True` cuts to
         known.save_pretrained(draft)
-        if isinstance(config, MuxConfig):
+        if onnx:
+            replace_weights(draft, onnx)
+        elif isinstance(config, MuxConfig):
             write_code(draft)
         write_text(draft / "README.md", content)
 

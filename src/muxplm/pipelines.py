@@ -81,7 +81,8 @@ class MuxTokenClassificationPipeline(Grouped, TokenClassificationPipeline):
             return super().conclude(outputs, **postprocess)
         logits = torch.cat([chunk["logits"][0] for (chunk,) in outputs])  # (sum of L, labels)
         best = logits.softmax(dim=-1).max(dim=-1)
-        labels = [self.model.config.id2label[i] for i in best.indices.tolist()]
+        names = self.model.config.id2label  # looked up once: a config's attributes are slow
+        labels = [names[i] for i in best.indices.tolist()]
         tags = zip(labels, best.values.tolist(), strict=True)
         entities = _words if whole_words else _pieces
         ignored = postprocess.get("ignore_labels", ["O"])

@@ -1,6 +1,7 @@
 """`muxplm predict`: a file of texts through a model, to a file of answers, in constant memory."""
 
 import contextlib
+import gc
 import sys
 from pathlib import Path
 
@@ -17,9 +18,11 @@ from transformers.utils import logging
 
 from muxplm import rows
 from muxplm.batching import token_limit
+from muxplm.engines import FILE, OnnxModel
 from muxplm.files import DataError, in_one_line, replacing
 from muxplm.grouping import whole_groups
 from muxplm.models.build import check_vocabulary
+from muxplm.models.first_positions import read_first_positions
 from muxplm.precision import autocast, cast_weights
 
 # By the end of the model's name: its class, the pipeline's name, and what the pipeline is asked for.
@@ -48,9 +51,17 @@ def predict(model, source, output, columns, batch_size, precision, composition_s
     source, output = Path(source), Path(output)
     _check_files(source, output)
     answer, settings = load(model, columns, copies)
-    cast_weights(answer.model, precision)
+    prepare(answer.model, precision, model)
     if composition_seed is not None:
         settings["composition_seed"] = composition_seed
+    answer_file(
+        answer, settings | {"copies": copies}, source, output, columns, batch_size, precision
+    )
+
+
+def answer_file(answer, settings, source, output, columns, batch_size, precision):
+    """`predict` with the pipeline and the settings that `load` gives."""
+    gc.freeze()  # what is loaded stays, so the collector need not walk it again and again
     added = ["entities"] if "whole_words" in settings else ["prediction", "score"]
     windows = rows.read(source, columns, added, whole_groups(WINDOW, answer.instances))
     try:
@@ -61,9 +72,7 @@ def predict(model, source, output, columns, batch_size, precision, composition_s
         ):
             for window in windows:
                 with autocast(precision, answer.device.type):
-                    found = answer.answers(
-                        _inputs(window.texts), batch_size, **settings, copies=copies
-                    )
+                    found = answer.answers(_inputs(window.texts), batch_size, **settings)
                 write(window, [_row(answered) for answered in found])
                 bar.update(len(window))
     except OSError as error:
@@ -89,7 +98,7 @@ def load(folder, columns, copies):
         raise DataError(f"{folder} holds no model: name a folder that has a config.json")
     try:
         with _quiet():
-            task, settings, model, missing = _read_model(folder)
+            task, settings, model = _read_model(folder)
             tokenizer = AutoTokenizer.from_pretrained(folder)
     except DataError:
         raise
@@ -97,12 +106,6 @@ def load(folder, columns, copies):
         raise DataError(f"{folder} is damaged ({in_one_line(error)}): copy it again") from None
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # what AutoTokenizer makes of no files
         raise DataError(f"{folder} has no tokenizer: copy its files beside the model")
-    if missing:
-        names = ", ".join(sorted(missing)[:3])
-        raise DataError(f"{folder} lacks weights that its model needs ({names}): copy it again")
-    for name, weight in model.state_dict().items():
-        if weight.is_floating_point() and not weight.isfinite().all():
-            raise DataError(f"{folder} has weights that are no numbers ({name}): train it again")
     check_vocabulary(model, tokenizer, folder)
     n = getattr(model.config, "num_instances", 1)
     if copies > n:
@@ -111,7 +114,8 @@ def load(folder, columns, copies):
         raise DataError(f"{folder} does not read {len(columns)} texts a row: name fewer columns")
     if limit := token_limit(model.config):
         tokenizer.model_max_length = min(limit, tokenizer.model_max_length)
-    device = 0 if torch.cuda.is_available() else "cpu"
+    on_gpu = torch.cuda.is_available() and not isinstance(model, OnnxModel)
+    device = 0 if on_gpu else "cpu"
     return pipeline(task, model=model, tokenizer=tokenizer, device=device), settings
 
 
@@ -121,10 +125,30 @@ def _read_model(folder):
     if kind is None:
         raise DataError(f"{folder} holds a {title}, which predicts no labels: fine-tune it first")
     model_class, task, settings = TASKS[kind]
+    if Path(folder, FILE).exists():
+        return task, dict(settings), OnnxModel(folder)
     model, found = model_class.from_pretrained(
         folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
     )
-    return task, dict(settings), model, found["missing_keys"]
+    if missing := found["missing_keys"]:
+        names = ", ".join(sorted(missing)[:3])
+        raise DataError(f"{folder} lacks weights that its model needs ({names}): copy it again")
+    for name, weight in model.state_dict().items():
+        if weight.is_floating_point() and not weight.isfinite().all():
+            raise DataError(f"{folder} has weights that are no numbers ({name}): train it again")
+    return task, dict(settings), model
+
+
+def prepare(model, precision: str, folder):
+    """`model`, read from `folder`, for passes in `precision` whose logits alone are wanted."""
+    if not isinstance(model, OnnxModel):
+        if type(model).__name__.endswith("ForSequenceClassification"):
+            read_first_positions(model)
+        cast_weights(model, precision)
+    elif precision != "auto":
+        raise DataError(
+            f"{folder} computes in the precision it was exported in: leave --precision out"
+        )
 
 
 @contextlib.contextmanager

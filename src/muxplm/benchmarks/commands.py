@@ -6,24 +6,66 @@ from typing import Annotated
 
 import typer
 
+from muxplm.arguments import known
+
 app = typer.Typer(no_args_is_help=True, help="Time inference, training or a run of the workflow.")
 
+NUMBERS = [str(n) for n in range(2, 21)]  # instances in one pass
 Rounds = Annotated[int, typer.Option(min=1, help="Interleaved rounds.")]
 
 
 @app.command()
 def inference(
-    output: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")] = Path(
-        "results/benchmarks/inference.json"
-    ),
-    precision: Annotated[str, typer.Option(help="bf16, fp32 or auto.")] = "auto",
-    rounds: Rounds = 5,
-    batch: Annotated[int, typer.Option(help="Instances per forward pass.")] = 60,
+    output: Annotated[
+        Path, typer.Option(help="Where the figures go, as JSON, and a picture beside it.")
+    ] = Path("results/benchmarks/inference.json"),
+    models: Annotated[str, typer.Option(help="Of tmux, mux-bert, contextual.")] = "tmux,mux-bert",
+    n: Annotated[str, typer.Option("--n", help="Beside BERT's 1.")] = "2,10",
+    tasks: Annotated[str, typer.Option(help="sequence, token.")] = "sequence",
+    sizes: Annotated[str, typer.Option(help="small, base.")] = "base",
+    precisions: Annotated[
+        str, typer.Option(help="Those that this machine computes are timed.")
+    ] = "fp32,bf16,int8",
+    engines: Annotated[str, typer.Option(help="torch, onnxruntime.")] = "torch,onnxruntime",
+    rounds: Rounds = 3,
+    batch: Annotated[int, typer.Option(min=1, help="Instances of 128 tokens.")] = 60,
+    tricks: Annotated[
+        bool, typer.Option(help="MUX-BERT against the formulas as they are written, too.")
+    ] = True,
 ):
-    """Forward passes at the paper's base size, multiplexed against plain, with random weights."""
-    from muxplm.benchmarks.inference import run_benchmark
+    """Multiplexing beside lower precision and another engine, with random weights."""
+    lists = {
+        "families": _listed(models, "models", ("tmux", "mux-bert", "contextual")),
+        "n_values": tuple(int(k) for k in _listed(n, "n", NUMBERS)),
+        "tasks": _listed(tasks, "tasks", ("sequence", "token")),
+        "sizes": _listed(sizes, "sizes", ("small", "base")),
+        "precisions": _listed(precisions, "precisions", ("fp32", "bf16", "int8")),
+        "engines": _listed(engines, "engines", ("torch", "onnxruntime")),
+    }
+    from muxplm.benchmarks.inference import Plan, run_benchmark
 
-    run_benchmark(str(output), precision, rounds, batch)
+    run_benchmark(str(output), Plan(**lists, rounds=rounds, batch=batch), tricks)
+
+
+def _listed(text: str, option: str, names) -> tuple[str, ...]:
+    """Of "fp32,bf16"; ConfigError if one of them is not one of `names`."""
+    return tuple(known(name.strip(), names, f"--{option}:", "known") for name in text.split(","))
+
+
+@app.command()
+def overhead(
+    output: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")] = Path(
+        "results/benchmarks/overhead.json"
+    ),
+    texts: Annotated[int, typer.Option(min=1, help="Of 5 to 20 words.")] = 20_000,
+    n: Annotated[str, typer.Option("--n", help="Instances in one pass.")] = "1,2,10",
+    rounds: Rounds = 3,
+):
+    """What a pipeline and `muxplm predict` cost outside the model: microseconds a text and core."""
+    n_values = tuple(int(k) for k in _listed(n, "n", ["1", *NUMBERS]))
+    from muxplm.benchmarks.overhead import run_benchmark
+
+    run_benchmark(str(output), texts, n_values, rounds)
 
 
 @app.command()

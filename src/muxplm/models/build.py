@@ -63,7 +63,7 @@ def _whole(folder):
 
 def check_vocabulary(model, tokenizer, folder):
     """DataError if the tokenizer gives ids that the model, read from `folder`, has no embedding for."""
-    known = model.get_input_embeddings().num_embeddings
+    known = model.config.vocab_size
     if len(tokenizer) > known:
         raise DataError(
             f"{folder} knows {known} tokens and the tokenizer has {len(tokenizer)}: "

@@ -151,7 +151,7 @@ class MuxModel(MuxPreTrainedModel):
             )
         given, mask = _checked(input_ids, inputs_embeds, attention_mask)
         n, p = self.config.num_instances, self.config.prefix_length
-        rows = len(given)
+        rows = given.shape[0]
         if left := rows % n:
             filler = rows - left + torch.arange(n - left, device=given.device) % left
             filled = torch.cat([torch.arange(rows, device=given.device), filler])
@@ -161,7 +161,7 @@ class MuxModel(MuxPreTrainedModel):
             given = torch.cat([self._like(given, first), given[:, 1:]], dim=1)  # (B*N, L)
         ids, shown = None if input_ids is None else given, mask
         if p:
-            prefix = self.prefix_ids.repeat(len(given) // n, 1)  # (N, P) -> (B*N, P)
+            prefix = self.prefix_ids.repeat(given.shape[0] // n, 1)  # (N, P) -> (B*N, P)
             given = torch.cat([self._like(given, prefix), given], dim=1)  # (B*N, P + L)
             shown = F.pad(shown, (p, 0), value=1)
         embedded = self.dialect.embed(self.encoder, given)  # (B*N, P + L, E)

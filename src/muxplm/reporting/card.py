@@ -24,11 +24,18 @@ EXAMPLES = {
 
 
 def card(
-    settings: Settings, name: str, task_name: str, seed: int, limit: int | None, folder: str
+    settings: Settings,
+    name: str,
+    task_name: str,
+    seed: int,
+    limit: int | None,
+    folder: str,
+    onnx: str | None = None,
 ) -> str:
     """The card of a model that takes `limit` tokens and lies in `folder`, the Hub's metadata in front.
 
-    DataError if it was not scored.
+    onnx: the precision of the folder's ONNX file, None where it holds weights. DataError if the model
+    was not scored.
     """
     task, variant = TASKS[task_name], settings.variants[name]
     scores = read_result(settings.paths.scores(name, task_name))
@@ -46,7 +53,7 @@ def card(
     data = ModelCardData(
         license=licence and licence.lower(),
         language="en",
-        library_name="transformers",
+        library_name="onnx" if onnx else "transformers",
         pipeline_tag=tag,
         tags=["muxplm", "arxiv:2302.12441"] + (["synthetic-data"] if synthetic else []),
         model_name=name,
@@ -78,6 +85,7 @@ def card(
         pipeline_tag=tag,
         limit=limit,
         folder=folder,
+        onnx=onnx,
         example=EXAMPLES[len(task.columns)],
         version=version("muxplm"),
         repository=_repository(package),
