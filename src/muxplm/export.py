@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoTokenizer
 from muxplm.batching import token_limit
 from muxplm.config import validate
 from muxplm.files import DataError, atomic_folder, read_json, write_json, write_text
-from muxplm.models.configuration import MuxConfig
+from muxplm.models.configuration import MuxConfig, PrunedBertConfig
 from muxplm.reporting.card import card
 from muxplm.settings import Settings
 
@@ -37,7 +37,7 @@ def settings_of(results: Path) -> Settings:
 def export(settings: Settings, name: str, task: str, destination: Path):
     """Writes `destination`: the first training seed's model, its tokenizer and README.md.
 
-    A multiplexed model's own code goes with it, for who loads it with `trust_remote_code=True`.
+    A multiplexed or pruned model's code goes with it, for who loads it with `trust_remote_code=True`.
     DataError if `destination` exists, or if the model was not fine-tuned and scored.
     """
     if destination.exists():
@@ -57,16 +57,18 @@ def export(settings: Settings, name: str, task: str, destination: Path):
         known = AutoTokenizer.from_pretrained(tokenizer.parent)
         known.model_max_length = limit or known.model_max_length  # what `truncation=True` cuts to
         known.save_pretrained(draft)
-        if isinstance(config, MuxConfig):
-            write_code(draft)
+        if isinstance(config, MuxConfig | PrunedBertConfig):
+            write_code(draft, type(config))
         write_text(draft / "README.md", content)
 
 
-def write_code(folder: Path):
+def write_code(folder: Path, config_class=MuxConfig):
     """Puts muxplm's models into `folder`, where its config.json tells the Auto classes to look."""
-    classes = {"AutoConfig": MuxConfig}
+    classes = {"AutoConfig": config_class}
     for name in AUTO_CLASSES:
-        classes[name] = getattr(transformers, name)._model_mapping[MuxConfig]
+        registered = getattr(transformers, name)._model_mapping
+        if config_class in registered:
+            classes[name] = registered[config_class]
     files = {}
     for model_class in classes.values():
         _collect(model_class.__module__, files)

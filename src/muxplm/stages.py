@@ -11,7 +11,7 @@ TRAININGS = ("prime", "pretrain", "finetune")
 # Paths below the package; a folder stands for its modules.
 _MODELS = ("models/configuration.py", "models/multiplexers.py", "models/demultiplexers.py")
 _MODELS += ("models/heads.py", "models/dialect.py", "models/encoding.py", "models/modeling.py")
-_MODELS += ("models/first_positions.py",)
+_MODELS += ("models/first_positions.py", "models/pruned.py")
 _MODELS += (
     "models/build.py",
     "models/released/multiplexers.py",
