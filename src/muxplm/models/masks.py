@@ -12,7 +12,6 @@ from transformers.models.bert.configuration_bert import BertConfig
 from transformers.models.bert.modeling_bert import (
     BertForSequenceClassification,
     BertForTokenClassification,
-    BertLayer,
 )
 
 from muxplm.files import DataError
@@ -45,6 +44,9 @@ class Masks:
         shapes = ((layers, config.num_attention_heads), (layers,))
         shapes += ((layers, config.intermediate_size), (layers,))
         return cls(*(torch.ones(shape, **options) for shape in shapes))
+
+    def to(self, *where) -> "Masks":
+        return Masks(**{name: tensor.to(*where) for name, tensor in self.tensors().items()})
 
     def tensors(self) -> dict[str, torch.Tensor]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
@@ -85,7 +87,6 @@ class Masked:
         config = encoder_of(model).config
         self.head_size = config.hidden_size // config.num_attention_heads
         for number, layer in enumerate(layers_of(encoder_of(model))):
-            assert type(layer) is BertLayer
             self._hook(layer.attention.output, "heads", "attention", number)
             self._hook(layer.output, "intermediates", "feed_forward", number)
 
@@ -123,6 +124,7 @@ def shrink(model, masks: Masks):
     `model`, a sequence or token classifier, is left as it is. The answers are those of Masked(model,
     masks), up to the order in which sums are made.
     """
+    masks = masks.to(model.device)
     encoder, kept = encoder_of(model), masks.kept
     heads, intermediates = masks.structure
     values = encoder.config.to_dict() | {"heads": heads, "intermediates": intermediates}
