@@ -101,9 +101,7 @@ def blocks(settings: Settings) -> dict:
 
 
 @dataclass(frozen=True)
-class Before:
-    """The training whose weights another one starts from."""
-
+class Before:  # the training whose weights another one starts from
     stage: str
     model: str
     recipe: dict
@@ -153,19 +151,12 @@ def _training_on_blocks(settings, stage, model, ignored=frozenset()) -> dict:
 def finetune(settings: Settings, model: str, task: str, seed: int) -> dict:
     """Of one cell, whatever other cells its job trains."""
     training = settings.training("finetune", model).model_dump(exclude=SCHEDULE | {"max_length"})
-    return _of(
-        "finetune",
-        task=task,
-        seed=seed,
-        model=_model(settings, model),
-        retrieval_rate=settings.variants[model].recipe.finetune_retrieval,
-        training=training | {"steps": training["steps"][task]},
-        length=settings.task_length,
-        precision=settings.precision,
-        data=digest(task_data(settings, task, "train")),
-        tokenizer=digest(tokenizer(settings)),
-        before=_digest_before(settings, "finetune", model, task, seed),
-    )
+    content = {
+        "model": _model(settings, model),
+        "retrieval_rate": settings.variants[model].recipe.finetune_retrieval,
+        "training": training | {"steps": training["steps"][task]},
+    }
+    return _of_cell(settings, "finetune", model, task, seed, content)
 
 
 def prune(settings: Settings, model: str, task: str, seed: int) -> dict:
@@ -174,24 +165,28 @@ def prune(settings: Settings, model: str, task: str, seed: int) -> dict:
     training = settings.training("prune", model).model_dump(exclude=SCHEDULE)
     training |= {key: training[key][task] for key in ("steps", "final_steps")}
     of_fisher = {"rows": training["rows"], "passes": training.pop("fisher_passes")}
+    content = {"training": of_fisher if variant.pruner == "fisher" else training}
+    content["by"] = [variant.pruner, variant.sparsity]
+    return _of_cell(settings, "prune", model, task, seed, content)
+
+
+def _of_cell(settings, stage: str, model: str, task: str, seed: int, content: dict) -> dict:
     return _of(
-        "prune",
+        stage,
         task=task,
         seed=seed,
-        by=[variant.pruner, variant.sparsity],
-        training=of_fisher if variant.pruner == "fisher" else training,
         length=settings.task_length,
         precision=settings.precision,
         data=digest(task_data(settings, task, "train")),
         tokenizer=digest(tokenizer(settings)),
-        before=_digest_before(settings, "prune", model, task, seed),
+        before=_digest_before(settings, stage, model, task, seed),
+        **content,
     )
 
 
 def cell(settings: Settings, model: str, task: str, seed: int) -> dict:
     """Of what is scored: a fine-tuned model, or a pruned one."""
-    make = prune if settings.variants[model].parent else finetune
-    return make(settings, model, task, seed)
+    return _MAKERS[settings.variants[model].last_stage](settings, model, task, seed)
 
 
 def _digest_before(settings, stage, model, task="", seed=0) -> str | None:
