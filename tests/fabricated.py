@@ -43,7 +43,7 @@ def fabricate(settings, *names):
                 settings.paths.scores(variant.name, task), scores(settings, variant, task, random)
             )
         speed[variant.name] = speedups(variant, random)
-    for timed in {experiments.targets()[name].timed for name in names} - {""}:
+    for timed in {experiments.targets()[n].timed_set(settings.axes) for n in names} - {""}:
         chosen = {v.name: speed[v.name] for v in experiments.TIMED[timed].variants(settings.axes)}
         run = {"device": DEVICE, "threads": 2, "precision": "bf16", "batch": 120, "length": 32}
         content = {**run, "reference": "bert-base", "models": chosen}

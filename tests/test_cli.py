@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 from conftest import build
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
+from muxplm.cli import app
+from muxplm.mistakes import ConfigError
 from muxplm.models.modeling import MuxForSequenceClassification
 
 MUXPLM = Path(sys.executable).with_name("muxplm")
@@ -56,3 +59,14 @@ def test_a_refusal_is_one_line(tmp_path, tokenizer):
     assert done.returncode == 1 and done.stdout == ""
     (line,) = done.stderr.splitlines()
     assert line.startswith("muxplm: model lacks weights that its model needs (classifier.bias,")
+
+
+def test_a_cell_is_made_by_its_own_command():
+    """Fine-tuning makes no pruned one; pruning neither a dense one nor a task that is not pruned."""
+    for arguments, complaint in (
+        (["finetune", "mux-bert-base-n2-cofi0.6"], "is not one that `finetune` makes"),
+        (["prune", "mux-bert-base-n2"], "is not one that `prune` makes"),
+        (["prune", "mux-bert-base-n2-cofi0.6", "--tasks", "ner"], "task 'ner' is not one of"),
+    ):
+        result = CliRunner().invoke(app, [*arguments, "--config", "config/smoke.yaml"])
+        assert isinstance(result.exception, ConfigError) and complaint in str(result.exception)

@@ -3,12 +3,13 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from muxplm import experiments
-from muxplm.experiments import FAMILIES, SIZES, TABLES, Axes, Target, Variant
+from muxplm.experiments import FAMILIES, SIZES, TABLES, TIMED, Axes, PrunedAxes, Target, Variant
 from muxplm.paths import Paths
 from muxplm.stages import TRAININGS
 from muxplm.tasks import TASKS
@@ -38,6 +39,8 @@ def names(table: str, axes: Axes) -> list[str]:
         (Variant("tmux", "small", 10), "tmux-small-n10"),
         (Variant("tmux", n=2, demultiplexer="rsa"), "tmux-base-n2-rsa"),
         (Variant("mux-modernbert", n=2), "mux-modernbert-base-n2"),
+        (Variant("mux-bert", n=2, sparsity=0.6), "mux-bert-base-n2-cofi0.6"),
+        (Variant("bert", sparsity=0.95, pruner="fisher"), "bert-base-fisher0.95"),
     ],
 )
 def test_names_show_what_differs_from_the_familys_default(variant, name):
@@ -54,6 +57,24 @@ def test_a_name_belongs_to_one_variant():
     grid = experiments.grid(ALL)
     assert set(grid.values()) == found
     assert all(name == variant.name for name, variant in grid.items())
+
+
+def test_pruned_rows_are_those_that_a_target_and_the_config_ask_for():
+    """Table 2 has the paper's two; without any, nothing is left of the table about pruning."""
+    pruned = PrunedAxes((0.6, 0.7), (1, 2), ("sst2",), ("cofi", "fisher"))
+    axes = replace(ALL, pruned=pruned)
+    found = [name for name in names("table2", axes) if name not in names("table2", ALL)]
+    assert found == ["bert-base-cofi0.7", "mux-bert-base-n2-cofi0.6"]
+    rows = TABLES["pruning"].variants(axes)
+    assert len(rows) == 4 + 2 * 2 * 2 and {v.n for v in rows if v.sparsity} == {1, 2}
+    assert all(v.parent in rows and v.stages == () for v in rows if v.sparsity)
+    assert TABLES["pruning"].is_selected(axes) and not TABLES["pruning"].is_selected(ALL)
+    assert names("table1", axes) == names("table1", ALL)
+    other = replace(ALL, pruned=replace(pruned, tasks=("cola",)))
+    assert names("table2", other) == names("table2", ALL)
+    timed = [TABLES["table2"].timed_set(a) for a in (ALL, axes)]
+    assert timed == ["base", "pruned"]
+    assert set(names("table2", axes)) <= {v.name for v in TIMED["pruned"].variants(axes)}
 
 
 def test_names_can_stand_in_paths_and_in_wildcards():

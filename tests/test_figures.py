@@ -30,7 +30,8 @@ FIGURES = list(experiments.FIGURES)
 WORLDS = ["full", "crowd", "base_only"]  # fixtures
 LAYERS = {"small": 4, "base": 12, "large": 24}
 FEW_LAYERS = {"small": 1, "base": 2, "large": 3}
-FULL = {"sizes": list(SIZES), "composition_seeds": [1, 2]}
+PRUNED = {"sparsities": [0.6, 0.9], "tasks": ["qqp", "sst2", "ner"], "by": ["cofi", "fisher"]}
+FULL = {"sizes": list(SIZES), "composition_seeds": [1, 2], "pruned": PRUNED}
 
 
 def read(path):
@@ -42,7 +43,8 @@ def read(path):
 
 def graded(variant) -> float:
     """A score in 0..1 without noise, as a paper would like to have it."""
-    return 0.8 + 0.03 * SIZES.index(variant.size) - 0.06 * math.log(variant.n)
+    level = 0.8 + 0.03 * SIZES.index(variant.size) - 0.06 * math.log(variant.n)
+    return level - 0.1 * variant.sparsity**2 * (1 if variant.pruner == "cofi" else 3)
 
 
 def crowded(variant) -> float:
@@ -94,6 +96,7 @@ def write_throughput(settings, timed, variants, random):
     models = {}
     for variant in variants:
         ratio = variant.n * 0.97 * (3.2, 1.0, 0.33)[SIZES.index(variant.size)]
+        ratio /= 1 - 0.9 * variant.sparsity
         rounds = [ratio * random.uniform(0.97, 1.03) for _ in range(5)]
         models[variant.name] = {
             "instances_per_second": [412 * r for r in rounds],
@@ -160,9 +163,9 @@ def drawn(tmp_path_factory, name, changes, **world):
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory):
-    """Every size, N and family of the paper: 40 variants."""
+    """Every size, N and family of the paper: 40 variants, and eight pruned ones."""
     settings = drawn(tmp_path_factory, "full", FULL)
-    assert len(settings.variants) == 40
+    assert len(settings.variants) == 48
     return settings
 
 
@@ -176,6 +179,7 @@ def crowd(tmp_path_factory):
 @pytest.fixture(scope="module")
 def base_only(tmp_path_factory):
     changes = {"families": ["bert", "mux-bert"], "instances": [1, 2], "tasks": ["qqp", "ner"]}
+    changes["pruned"] = PRUNED
     return drawn(tmp_path_factory, "base", {"sizes": ["base"], **changes})
 
 
@@ -210,6 +214,26 @@ def brute_force(points) -> tuple[list[bool], list[float]]:
         free.append(not dominated)
         lacking.append(best - score)
     return free, lacking
+
+
+def test_the_frontier_of_pruning_is_each_tasks_own(full):
+    found = table(full, "frontier")
+    wanted = [v.name for v in experiments.FIGURES["frontier"].variants(full.axes)]
+    assert set(found["task"]) == {"qqp", "sst2", "ner"}
+    for task, rows in found.groupby("task"):
+        assert sorted(rows["model"]) == sorted(wanted)
+        points = list(zip(rows["speedup"], rows["score"], strict=True))
+        free, lacking = brute_force(points)
+        assert list(rows["on_frontier"]) == free
+        assert list(rows["below_frontier"]) == pytest.approx(lacking, abs=1e-4)
+        name = "mux-bert-base-n2-cofi0.6"
+        row = rows.set_index("model").loc[name]
+        runs = read(full.paths.scores(name, task))["scores"]
+        level = sum(run["metrics"][tasks.TASKS[task].metric] for run in runs) / len(runs)
+        assert row["score"] == pytest.approx(100 * level, abs=1e-3)
+        timed = read(full.paths.throughput("pruned"))["models"][name]["speedup"]
+        assert row["speedup"] == pytest.approx(timed["median"], rel=1e-4)
+        assert (row["sparsity"], row["by"], row["N"]) == (0.6, "cofi", 2)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -419,7 +443,7 @@ def test_no_text_covers_another_or_a_marker(picture):
             box = text.get_window_extent().extents
             assert not any(meet(box, marker) for marker in markers), (name, text.get_text())
             assert all(axes.bbox.contains(*corner) for corner in box.reshape(2, 2))
-    assert bool(labels) == name.startswith(("pareto", "ensemble"))
+    assert bool(labels) == name.startswith(("pareto", "ensemble", "frontier"))
 
 
 def test_a_cell_without_a_panel_has_the_legend(picture):
@@ -531,7 +555,7 @@ def test_an_n_that_the_paper_lacks_and_an_extension(tmp_path):
 
 
 def test_mistakes_are_named(tmp_path):
-    settings = settings_for(tmp_path, sizes=["base"])
+    settings = settings_for(tmp_path, sizes=["base"], pruned=PRUNED)
     with pytest.raises(ValueError, match="did you mean 'pareto_glue'"):
         figures.draw("pareto_glu", settings)
     for name in FIGURES:
@@ -551,11 +575,13 @@ def test_a_figure_of_nothing_is_refused_and_no_target_of_all(tmp_path):
     electra = settings_for(tmp_path, families=["electra"])
     with pytest.raises(DataError, match="families, sizes and instances must list some of bert"):
         figures.draw("pareto_glue", electra)
+    with pytest.raises(DataError, match=r"nothing to show .*: set pruned.sparsities"):
+        figures.draw("frontier", settings_for(tmp_path))
     glue = settings_for(tmp_path, tasks=["rte"])
     with pytest.raises(DataError, match="tasks must list some of ner, pos"):
         figures.draw("pareto_token", glue)
     shown = {name for name, target in experiments.FIGURES.items() if target.is_selected(glue.axes)}
-    assert shown == set(FIGURES) - {"pareto_token", "ensemble_tradeoff"}
+    assert shown == set(FIGURES) - {"pareto_token", "ensemble_tradeoff", "frontier"}
     shown = {name for name in FIGURES if experiments.FIGURES[name].is_selected(electra.axes)}
     assert shown == {"training_curves"}
 

@@ -17,7 +17,9 @@ DATA = {"task_data"}
 TEXT = {"tokenizer", "blocks"}
 SCORES = {"score", "ensembles", "compositions"}
 REPORT = {"tables"}
-AFTER = {"finetune", *SCORES}
+PRUNED = ("mux-bert-base-n2-cofi0.6", "bert-base-fisher0.6")
+PRUNING = {"prune", "score"}
+AFTER = {"finetune", *SCORES, *PRUNING}
 AFTER_PRETRAINING = {"pretrain", "muxology", *AFTER}
 MODELS = {"prime", *AFTER_PRETRAINING}
 ALL = DATA | TEXT | MODELS | {"throughput"}
@@ -29,7 +31,8 @@ def _in_root(monkeypatch):
 
 
 def settings_with(*changes: dict) -> Settings:
-    return configuration.validate(merged(*changes))
+    pruned = {"sparsities": [0.6], "tasks": ["sst2", "rte"], "by": ["cofi", "fisher"]}
+    return configuration.validate(merged({"pruned": pruned}, *changes))
 
 
 def digests(settings: Settings) -> dict:
@@ -50,6 +53,10 @@ def digests(settings: Settings) -> dict:
                 found[stage, model, task] = getattr(recipes, stage)(settings, model, task)
         if variant.recipe.objective:
             found["muxology", model] = recipes.muxology(settings, model)
+    for model in PRUNED if settings.pruned_tasks else ():
+        for task in ("sst2", "rte"):
+            found["prune", model, task] = recipes.prune(settings, model, task, 1)
+            found["score", model, task] = recipes.score(settings, model, task)
     found["throughput", "base"] = recipes.throughput(settings, "base")
     found["tables", "table1"] = recipes.report(settings, "tables", "table1")
     return {cell: recipes.digest(recipe) for cell, recipe in found.items()}
@@ -86,6 +93,7 @@ SETTINGS = {
     "prime.save_every": (7, set()),
     "pretrain.save_every": (7, set()),
     "finetune.save_every": (7, set()),
+    "prune.save_every": (7, set()),
     "prime.mask_rate": (0.5, REPORT),  # priming masks nothing; a table prints it
     "data.revisions": ({"a/b": "0" * 40}, set()),  # of the Hub
     "tokenizer.revision": ("0" * 40, set()),
@@ -100,6 +108,10 @@ SETTINGS = {
     "dialects": (["released"], set()),
     "pretraining_seeds": ([1, 2], set()),
     "overrides": ({"mux-bert-base-n5": {"prime": {"steps": 7}}}, REPORT),
+    "pruned.sparsities": ([0.6, 0.7], set()),
+    "pruned.instances": ([2, 5, 1], set()),
+    "pruned.tasks": (["sst2", "qqp", "rte"], set()),
+    "pruned.by": (["fisher", "cofi"], set()),
     # Evaluation.
     "training_seeds": ([1, 2, 3, 4], SCORES | REPORT),
     "composition_seeds": ([1, 2], SCORES | REPORT),
@@ -141,6 +153,14 @@ SETTINGS = {
     **{f"prime.{key}": (value, MODELS | REPORT) for key, value in TRAINED.items()},
     **{f"pretrain.{key}": (v, AFTER_PRETRAINING | REPORT) for key, v in TRAINED.items()},
     **{f"finetune.{key}": (value, AFTER | REPORT) for key, value in TRAINED.items()},
+    "prune.steps.sst2": (7, PRUNING),
+    "prune.final_steps.sst2": (7, PRUNING),
+    **{f"prune.{key}": (value, PRUNING) for key, value in TRAINED.items()},
+    "prune.final_learning_rate": (7.0e-4, PRUNING),
+    "prune.mask_learning_rate": (0.2, PRUNING),
+    "prune.sparsity_warmup": (0.3, PRUNING),
+    "prune.layer_weight": (0.5, PRUNING),
+    "prune.fisher_passes": (7, PRUNING),
 }
 
 
@@ -164,7 +184,8 @@ def test_every_setting_is_classified():
     for key in SETTINGS:
         for name, short in names.items():
             key = key.replace(f"{name}.", f"{short}.")
-        for name in ("finetune.steps", "data.synthetic.train_rows"):
+        steps = ("finetune.steps", "prune.steps", "prune.final_steps")
+        for name in (*steps, "data.synthetic.train_rows"):
             key = name if key.startswith(f"{name}.") else key
         listed.add(key)
     assert listed == set(leaves(schema, schema["$defs"]))
@@ -190,12 +211,13 @@ def test_an_unused_source_decides_nothing():
     assert changed({"data": {"synthetic": {"documents": 7, "seed": 7}}}, base) == set()
 
 
-@pytest.mark.parametrize("stage", TRAININGS)
+@pytest.mark.parametrize("stage", TRAININGS[:-1])
 def test_an_override_concerns_its_variant_from_its_stage_on(stage):
     found = changed({"overrides": {MODEL: {stage: {"rows": 7}}}})
-    later = {*TRAININGS[TRAININGS.index(stage) :], *SCORES}
+    later = {*TRAININGS[TRAININGS.index(stage) : -1], *SCORES}
     later |= {"muxology"} if stage != "finetune" else set()
-    assert {cell[:2] for cell in found} == {(s, MODEL) for s in later} | {("tables", "table1")}
+    wanted = {(s, MODEL) for s in later} | {(s, PRUNED[0]) for s in PRUNING}
+    assert {cell[:2] for cell in found} == wanted | {("tables", "table1")}
 
 
 def test_an_override_that_says_the_default_changes_no_training():
@@ -242,6 +264,7 @@ def test_a_raised_integer_repeats_its_stage_and_later_ones(stage, monkeypatch):
         "prime": MODELS,
         "pretrain": AFTER_PRETRAINING,
         "finetune": AFTER,
+        "prune": PRUNING,
         "released": set(),
         "published_scores": set(),
     }.get(stage, {stage})
@@ -252,6 +275,46 @@ def test_code_of_reports_repeats_them(monkeypatch):
     monkeypatch.setattr(recipes, "code_digest", lambda stage: "other")
     before = settings_with()
     assert recipes.report(before, "tables", "table1")["code"] == "other"
+
+
+# --- Pruning -----------------------------------------------------------------------------------
+
+
+def test_a_pruned_variant_repeats_none_that_is_not():
+    """Neither where one is added, nor where its training changes."""
+    without = digests(configuration.validate(merged()))
+    pruned = settings_with()
+    assert {cell: recipe for cell, recipe in digests(pruned).items() if cell in without} == without
+    assert len(without) < len(digests(pruned))
+    found = changed({"overrides": {PRUNED[0]: {"prune": {"rows": 7}}}})
+    assert {cell[:2] for cell in found} == {(stage, PRUNED[0]) for stage in PRUNING}
+
+
+def test_each_way_of_pruning_has_settings_of_its_own():
+    rate = changed({"prune": {"mask_learning_rate": 0.2, "layer_weight": 0.5}})
+    assert {cell[1] for cell in rate} == {PRUNED[0]}
+    assert {cell[1] for cell in changed({"prune": {"fisher_passes": 7}})} == {PRUNED[1]}
+
+
+def test_a_pruned_cell_starts_from_its_own_dense_one():
+    settings = settings_with()
+    for name, parent in zip(PRUNED, (MODEL, PLAIN), strict=True):
+        found = lineage.origin(settings, "prune", name, "rte", 2)
+        assert found.path == settings.paths.finetuned(parent, "rte", 2)
+        assert found.recipe == recipes.digest(recipes.finetune(settings, parent, "rte", 2))
+
+
+def test_a_set_of_timed_models_reads_the_pruned_ones_alone():
+    settings = settings_with()
+    found = {name for name, *_ in recipes.timed_cells(settings, "pruned")}
+    assert found == {name for name, variant in settings.variants.items() if variant.sparsity}
+    assert recipes.timed_cells(settings, "base") == []
+    before, after = (
+        recipes.throughput(settings_with(change), "pruned")
+        for change in ({}, {"prune": {"rows": 7}})
+    )
+    assert before["models"][PLAIN] == after["models"][PLAIN]
+    assert before["models"][PRUNED[0]] != after["models"][PRUNED[0]]
 
 
 # --- Data that changes under one name ----------------------------------------------------------

@@ -20,7 +20,9 @@ from muxplm.reporting.statistics import components
 
 # All but the authors' fine-tuned models: tests/test_released.py.
 NAMES = [
-    name for name, table in experiments.TABLES.items() if not (table.released or table.own_tasks)
+    name
+    for name, table in experiments.TABLES.items()
+    if not (table.released or table.own_tasks or table.about_pruning)
 ]
 
 
@@ -361,6 +363,26 @@ def test_literature_is_marked_and_not_measured(grid):
     assert "DistilBERT6" not in above and "DistilBERT6" in below
     other = below.split(f"## {tables.OTHER_VERSION}")[1]
     assert "CoFi" in other and "not measured" in tables.OTHER_VERSION
+
+
+def test_pruned_rows_are_measured_beside_the_cited_ones(tmp_path):
+    """On the tasks that they have; what is measured is no longer only cited."""
+    pruned = {"sparsities": [0.6, 0.7], "tasks": ["sst2", "qnli"]}
+    settings = settings_for(tmp_path, sizes=["base"], pruned=pruned)
+    fabricate(settings, "table2", "pruning")
+    for name in ("table2", "pruning"):
+        tables.build(name, settings)
+    table = tidy(tmp_path / "tables", "table2")
+    for column, printed in {"speedup": "4", "qnli": "88.4", "sst2": "90"}.items():
+        row = table["mux-bert-base-n2-cofi0.6", column]
+        assert row["measured"] and row["paper"] == printed
+    assert table["bert-base-cofi0.7", "speedup"]["paper"] == "2.7"
+    assert ("mux-bert-base-n2-cofi0.6", "qqp") not in table
+    text = (tmp_path / "tables/table2.md").read_text()
+    assert "MUX-BERT + CoFi 60 %" in text and "MUX-BERT (N=2) + CoFi" not in text
+    assert "at 70 %" in text
+    rows = {row["model"] for row in tidy(tmp_path / "tables", "pruning").values()}
+    assert {"bert-base", "mux-bert-base-n2-cofi0.7"} <= rows and len(rows) == 8
 
 
 def test_hyper_parameters_are_those_in_force(tmp_path):

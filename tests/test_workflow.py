@@ -119,7 +119,7 @@ def test_every_result_exists(copy):
     paths, wanted = settings.paths, []
     for name, variant in settings.variants.items():
         wanted += [lineage.checkpoint(settings, stage, name) for stage in variant.stages]
-        for task in settings.tasks:
+        for task in costs.tasks_of(name, settings):
             wanted += [paths.finetuned(name, task, seed) for seed in settings.training_seeds]
             wanted.append(paths.scores(name, task))
     wanted += map(paths.throughput, experiments.TIMED)
@@ -251,7 +251,11 @@ def test_one_variants_priming(copy):
     model = "mux-bert-base-n2"
     change = {"overrides": {model: {"prime": {"learning_rate": 1.0e-4}}}}
     later = ("score", "ensembles", "compositions", "muxology")
-    expected = stages_of(model, "prime", "pretrain", "finetune", *later)
+    expected = stages_of(model, "prime", "pretrain", "finetune", *later) | {
+        ("throughput", "pruned")
+    }
+    for pruned in ("mux-bert-base-n2-cofi0.6", "mux-bert-base-n2-fisher0.6"):
+        expected |= stages_of(pruned, "prune", "score")
     assert copy.would_run(change) == expected | copy.reports_on(model)
 
 

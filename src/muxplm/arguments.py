@@ -25,9 +25,10 @@ def settings_of_job(files, recipe: str, stage: str, *names: str, **cell: str):
             known(name, names_of[key], titles.get(key, key))
     for name in names:
         known(name, experiments.targets(), "table or figure")
-    for axis, listed in (("task", task_list), ("seed", seed_list)):
-        if axis in cell:
-            cell[axis] = listed(cell[axis], settings)
+    if "task" in cell:
+        cell["task"] = task_list(cell["task"], settings, cell.get("model"))
+    if "seed" in cell:
+        cell["seed"] = seed_list(cell["seed"], settings)
     if recipe and (found := recipes.of_job(settings, stage, *names, **cell)) != recipe:
         raise ConfigError(
             f"this job was planned for recipe {recipe} and {' '.join(map(str, files)) or 'the config'} "
@@ -43,11 +44,32 @@ def known(name, names, what, where="in this config"):
     return name
 
 
-def task_list(tasks: str, settings):
-    """Of "sst2,ner", or all."""
-    return [task for task in tasks.split(",") if task] or settings.tasks
+def task_list(tasks: str, settings, model=None):
+    """Of "sst2,ner", or all that the model has cells of."""
+    if named := [task for task in tasks.split(",") if task]:
+        return named
+    variant = settings.variants.get(model)
+    return [task for task in settings.tasks if variant is None or settings.has_cells(variant, task)]
 
 
 def seed_list(seeds: str, settings):
     """Of "1,2", or all."""
     return [int(seed) for seed in seeds.split(",") if seed] or settings.training_seeds
+
+
+def cells_of_job(stage, model, tasks, seeds, config, processes, recipe):
+    """Settings, tasks and seeds of a job that makes cells, which is shared among processes."""
+    settings = settings_of_job(config, recipe, stage, model=model, task=tasks, seed=seeds)
+    made = [name for name, variant in settings.variants.items() if variant.last_stage == stage]
+    known(model, made, "variant", f"one that `{stage}` makes")
+    there = task_list("", settings, model)
+    names = [known(task, there, "task", f"one of {model}'s") for task in tasks.split(",") if task]
+    share(settings, stage, model, processes)
+    return settings, names or there, seed_list(seeds, settings)
+
+
+def share(settings, stage, model, processes):
+    """Before the stage's own imports: the command's first process only starts the others."""
+    from muxplm.training.processes import launch
+
+    launch(processes, settings.training(stage, model).rows)

@@ -10,28 +10,16 @@ import yaml
 
 from muxplm import config as configuration
 from muxplm import experiments
-from muxplm.arguments import known, seed_list, settings_of_job, task_list
+from muxplm.arguments import cells_of_job, known, settings_of_job, share, task_list
 from muxplm.benchmarks.commands import app as benchmarks
 from muxplm.files import DataError
 from muxplm.mistakes import ConfigError
+from muxplm.options import Files, Model, Processes, Recipe, Seeds, Tasks
 from muxplm.using import app as using
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(benchmarks, name="benchmark")
 app.add_typer(using)
-
-Files = Annotated[
-    list[Path], typer.Option("--config", help="Laid over config/config.yaml, in order.")
-]
-Model = Annotated[str, typer.Argument(help="A variant, e.g. mux-bert-base-n2.")]
-Tasks = Annotated[str, typer.Option(help="Comma-separated; default: all in the config.")]
-Processes = Annotated[
-    int, typer.Option(min=1, help="Train in so many, a GPU each if there are any.")
-]
-Seeds = Annotated[str, typer.Option(help="Comma-separated; default: all in the config.")]
-Recipe = Annotated[
-    str, typer.Option(help="Stop unless the config gives this recipe; the workflow says it.")
-]
 
 
 def _print_version(wanted: bool):
@@ -83,7 +71,7 @@ def blocks(config: Files = (), recipe: Recipe = ""):
 def prime(model: Model, config: Files = (), processes: Processes = 1, recipe: Recipe = ""):
     """Token retrieval: the first stage of a multiplexed model."""
     settings = settings_of_job(config, recipe, "prime", model=model)
-    _share(settings, "prime", model, processes)
+    share(settings, "prime", model, processes)
     from muxplm.training.stages import prime
 
     prime(settings, model)
@@ -93,7 +81,7 @@ def prime(model: Model, config: Files = (), processes: Processes = 1, recipe: Re
 def pretrain(model: Model, config: Files = (), processes: Processes = 1, recipe: Recipe = ""):
     """Masked language modelling, or replaced-token detection for the ELECTRA families."""
     settings = settings_of_job(config, recipe, "pretrain", model=model)
-    _share(settings, "pretrain", model, processes)
+    share(settings, "pretrain", model, processes)
     from muxplm.training.stages import pretrain
 
     pretrain(settings, model)
@@ -121,11 +109,26 @@ def finetune(
     recipe: Recipe = "",
 ):
     """Fine-tune on tasks, once for each training seed."""
-    settings = settings_of_job(config, recipe, "finetune", model=model, task=tasks, seed=seeds)
-    _share(settings, "finetune", model, processes)
+    settings, *cells = cells_of_job("finetune", model, tasks, seeds, config, processes, recipe)
     from muxplm.training.stages import finetune
 
-    finetune(settings, model, task_list(tasks, settings), seed_list(seeds, settings))
+    finetune(settings, model, *cells)
+
+
+@app.command()
+def prune(
+    model: Model,
+    tasks: Tasks = "",
+    seeds: Seeds = "",
+    config: Files = (),
+    processes: Processes = 1,
+    recipe: Recipe = "",
+):
+    """Prune fine-tuned models: of a variant such as mux-bert-base-n2-cofi0.6, its parent's."""
+    settings, *cells = cells_of_job("prune", model, tasks, seeds, config, processes, recipe)
+    from muxplm.pruning.stage import prune
+
+    prune(settings, model, *cells)
 
 
 @app.command()
@@ -141,7 +144,7 @@ def score(
     settings = settings_of_job(config, recipe, stage, model=model, task=tasks)
     from muxplm.evaluation.score import write_scores
 
-    write_scores(settings, model, task_list(tasks, settings), published)
+    write_scores(settings, model, task_list(tasks, settings, model), published)
 
 
 @app.command()
@@ -163,7 +166,7 @@ def ensemble(model: Model, tasks: Tasks = "", config: Files = (), recipe: Recipe
     settings = settings_of_job(config, recipe, "ensembles", model=model, task=tasks)
     from muxplm.evaluation.ensembling import write_ensembles
 
-    write_ensembles(settings, model, task_list(tasks, settings))
+    write_ensembles(settings, model, task_list(tasks, settings, model))
 
 
 @app.command()
@@ -172,7 +175,7 @@ def compose(model: Model, tasks: Tasks = "", config: Files = (), recipe: Recipe 
     settings = settings_of_job(config, recipe, "compositions", model=model, task=tasks)
     from muxplm.evaluation.composition import write_compositions
 
-    write_compositions(settings, model, task_list(tasks, settings))
+    write_compositions(settings, model, task_list(tasks, settings, model))
 
 
 @app.command()
@@ -276,13 +279,6 @@ def pin(config: Files = ()):
 def schema():
     """Print the JSON schema of the config, as workflow/schemas/config.schema.yaml holds it."""
     print(yaml.safe_dump(configuration.schema(), sort_keys=False), end="")
-
-
-def _share(settings, stage, model, processes):
-    """Before the stage's own imports: the command's first process only starts the others."""
-    from muxplm.training.processes import launch
-
-    launch(processes, settings.training(stage, model).rows)
 
 
 def main():

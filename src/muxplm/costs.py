@@ -63,36 +63,47 @@ def job_flops(job: Job, settings: Settings) -> float:
     """Floating-point operations of one job; 0 for the stages that prepare data or write tables."""
     if job.stage in ("prime", "pretrain"):
         return training_flops(job.stage, job.model, settings)
-    if job.stage == "finetune":
+    if job.stage in ("finetune", "prune"):
+        flops = finetuning_flops if job.stage == "finetune" else pruning_flops
         cells = cells_to_train(job, settings)
-        return sum(finetuning_flops(job.model, task, settings) for task, _ in cells)
+        return sum(flops(job.model, task, settings) for task, _ in cells)
     if job.stage in ("score", "published_scores", "compositions", "ensembles"):
-        tasks = settings.bundles.get(job.bundle, [job.bundle])  # ensembles: always a task
+        bundles = settings.bundles_of(tasks_of(job.model, settings))
+        tasks = bundles.get(job.bundle, [job.bundle])  # ensembles: always a task
         return sum(scoring_flops(job.stage, job.model, task, settings) for task in tasks)
     if job.stage == "throughput":
         wanted = settings.throughput
         trials = 2 * wanted.trials * wanted.batches  # the whole batch, and the best micro-batch
         passes = trials + 3 * len(wanted.micro_batches)  # the search for the latter
         variants = experiments.TIMED[job.name].variants(settings.axes)
+        variants += [
+            settings.variants[name] for name, *_ in recipes.timed_cells(settings, job.name)
+        ]
         one = [row_flops(v, settings, "classification", wanted.length) / v.n for v in variants]
         return sum(one) * wanted.batch * passes
     return 0.0
 
 
 def cells_to_train(job: Job, settings: Settings) -> list[tuple[str, int]]:
-    """The (task, training seed) of a fine-tuning job that are not there yet: it adopts the others."""
-    tasks, seeds = settings.finetunings[job.bundle]
+    """The (task, training seed) of a job that are not there yet: it adopts the others."""
+    tasks, seeds = settings.trainings_of(tasks_of(job.model, settings))[job.bundle]
     return [
         (task, seed)
         for task, seed in product(tasks, seeds)
         if recorded(settings.paths.finetuned(job.model, task, seed))
-        != recipes.digest(recipes.finetune(settings, job.model, task, seed))
+        != recipes.digest(recipes.cell(settings, job.model, task, seed))
     ]
+
+
+def tasks_of(model: str, settings: Settings) -> list[str]:
+    """The tasks that a variant is fine-tuned on, or pruned."""
+    variant = settings.variants[model]
+    return [task for task in settings.tasks if settings.has_cells(variant, task)]
 
 
 def trainings(job: Job, settings: Settings) -> int:
     """How many models a job trains."""
-    if job.stage == "finetune":
+    if job.stage in ("finetune", "prune"):
         return len(cells_to_train(job, settings))
     return int(job.stage in TRAININGS)
 
@@ -110,6 +121,17 @@ def finetuning_flops(model: str, task: str, settings: Settings) -> float:
     training = settings.training("finetune", model)
     rows = training.rows * training.accumulation * training.steps[task]
     return BACKWARD * rows * _task_flops(model, task, settings)
+
+
+def pruning_flops(model: str, task: str, settings: Settings) -> float:
+    """Of one cell: a student under masks, then the small one, beside a teacher's forward passes."""
+    training, variant = settings.training("prune", model), settings.variants[model]
+    whole, small = (_task_flops(name, task, settings) for name in (variant.parent.name, model))
+    if variant.pruner == "fisher":
+        return BACKWARD * training.fisher_passes * training.rows * whole
+    rows = training.rows * training.accumulation
+    masked, fixed = training.steps[task], training.final_steps[task]
+    return rows * (masked * (BACKWARD + 1) * whole + fixed * (BACKWARD * small + whole))
 
 
 def scoring_flops(stage: str, model: str, task: str, settings: Settings) -> float:
@@ -150,6 +172,7 @@ def row_flops(
     width, vocabulary = _embedding(variant, shape), settings.tokenizer.vocab_size
     attention = 4 * shape.hidden * length
     layers = shape.layers * (2 * layer_parameters(variant, shape) + attention)
+    layers *= 1 - variant.sparsity
     prefix = n if variant.demultiplexer == "prefix" and variant.recipe.multiplexed else 0
     flops = layers * (length + prefix)
     read = {
@@ -175,8 +198,9 @@ def disk_use(job: Job, settings: Settings) -> tuple[int | None, int]:
         objective = "retrieval" if job.stage == "prime" else variant.recipe.objective
         size = FLOAT * parameters(variant, settings, objective)
         return size, WITH_OPTIMIZER * size
-    if job.stage == "finetune":
-        variant, (tasks, seeds) = settings.variants[job.model], settings.finetunings[job.bundle]
+    if job.stage in ("finetune", "prune"):
+        variant = settings.variants[job.model]
+        tasks, seeds = settings.trainings_of(tasks_of(job.model, settings))[job.bundle]
         kinds = [TASKS[task].kind for task in tasks]
         sizes = [FLOAT * parameters(variant, settings, kind) for kind in kinds]
         # Finished models wait in scratch for the rest of their bundle.
@@ -210,14 +234,18 @@ def seconds_ahead(settings: Settings) -> dict[tuple[str, str], float]:
     """
     found, same = {}, defaultdict(list)
     for name, variant in settings.variants.items():
-        jobs = {s: training_flops(s, name, settings) for s in variant.stages}
-        jobs["finetune"] = max(
-            len(seeds) * sum(finetuning_flops(name, task, settings) for task in tasks)
-            for tasks, seeds in settings.finetunings.values()
+        jobs, known = (
+            {s: training_flops(s, name, settings) for s in variant.stages},
+            tasks_of(name, settings),
+        )
+        of_cell = pruning_flops if variant.parent else finetuning_flops
+        jobs[variant.last_stage] = max(
+            len(seeds) * sum(of_cell(name, task, settings) for task in tasks)
+            for tasks, seeds in settings.trainings_of(known).values()
         )
         jobs["score"] = max(
             sum(scoring_flops("score", name, task, settings) for task in tasks)
-            for tasks in settings.bundles.values()
+            for tasks in settings.bundles_of(known).values()
         )
         ahead = 0.0
         for stage, flops in reversed(jobs.items()):
@@ -237,7 +265,8 @@ def parameters(variant: Variant, settings: Settings, objective: str) -> int:
     """Weights of the model that `objective` trains; tests/test_plan.py counts the real ones."""
     shape, hidden = settings.shapes[variant.size], settings.shapes[variant.size].hidden
     width, vocabulary = _embedding(variant, shape), settings.tokenizer.vocab_size
-    total = vocabulary * width + shape.layers * layer_parameters(variant, shape)
+    layers = round(shape.layers * layer_parameters(variant, shape) * (1 - variant.sparsity))
+    total = vocabulary * width + layers
     positions = max(settings.max_length, settings.task_length)
     if variant.recipe.encoder != "modernbert":  # whose positions are rotations
         total += positions * width

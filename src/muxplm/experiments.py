@@ -5,7 +5,7 @@ plain Python and imports neither torch nor transformers, so the DAG is planned q
 lie is said in `paths`, which settings decide them in `recipes`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 from muxplm.released_checkpoints import PUBLISHED, published_id, released_id
@@ -13,6 +13,7 @@ from muxplm.stages import TRAININGS
 from muxplm.tasks import GLUE, GLUE_AVERAGED, TASKS, TOKEN
 
 SIZES = ("small", "base", "large")
+PRUNERS = {"cofi": "CoFi", "fisher": "Fisher masks"}  # with training, and without
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class Variant:
     retrieval_rate: float = 0.0  # weight of retrieval beside masked LM in pre-training (Table 12)
     dialect: str = "paper"  # a key of DIALECTS
     pretraining_seed: int = 1  # of priming, too
+    sparsity: float = 0.0  # of the encoder's layers, pruned after fine-tuning
+    pruner: str = "cofi"  # one of PRUNERS
 
     def __post_init__(self):
         # A default spelt out is the same variant as a default left out.
@@ -89,26 +92,40 @@ class Variant:
             parts.append(self.dialect)
         if self.pretraining_seed != 1:
             parts.append(f"pretraining{self.pretraining_seed}")
+        if self.sparsity:
+            parts.append(f"{self.pruner}{self.sparsity:g}")
         return "-".join(parts)
 
     @property
     def stages(self) -> tuple[str, ...]:
         """The trainings that come before fine-tuning, in order."""
+        if self.parent:
+            return ()
         prime = ("prime",) if self.recipe.multiplexed else ()
         return prime + (("pretrain",) if self.recipe.objective else ())
 
     @property
     def parent(self) -> "Variant | None":
-        """The variant whose fine-tuned cell, of the same task and seed, fine-tuning starts from.
+        """The variant from whose fine-tuned cells this one's are pruned; None: it is fine-tuned."""
+        return replace(self, sparsity=0.0, pruner="cofi") if self.sparsity else None
 
-        None: fine-tuning starts from priming or pre-training, as in the paper.
-        """
-        return None
+    @property
+    def last_stage(self) -> str:
+        """What makes its cells, one for each task and seed."""
+        return "prune" if self.parent else "finetune"
 
     def stage_before(self, stage: str) -> str | None:
         """The training whose checkpoint `stage` starts from; None if it starts from scratch."""
         earlier = [s for s in self.stages if TRAININGS.index(s) < TRAININGS.index(stage)]
         return earlier[-1] if earlier else None
+
+
+@dataclass(frozen=True)
+class PrunedAxes:
+    sparsities: tuple[float, ...] = ()
+    instances: tuple[int, ...] = ()
+    tasks: tuple[str, ...] = ()
+    by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -123,6 +140,7 @@ class Axes:
     released: bool = False
     dialects: tuple[str, ...] = ()
     pretraining_seeds: tuple[int, ...] = ()
+    pruned: PrunedAxes = PrunedAxes()
 
 
 @dataclass(frozen=True)
@@ -146,6 +164,8 @@ class Target:
     ablations: bool = False  # takes the config's own changes too
     dialects: bool = False  # about the dialects, of which it takes the config's
     pretrainings: bool = False  # about the luck of pre-training: all seeds of the config's
+    pruned: tuple[dict, ...] = ()  # what its pruned rows have, Variant fields; ({},): whatever
+    about_pruning: bool = False  # has nothing to show where nothing is pruned
     released: bool | None = None  # about the authors' checkpoints, or about our own training alone
 
     def variants(self, axes: Axes) -> list[Variant]:
@@ -168,7 +188,18 @@ class Target:
                 rows.append(Variant(family, size, n, **(change if changed else {})))
         if axes.released:
             rows = [variant for variant in rows if released_id(variant)]
-        return list(dict.fromkeys(rows))  # a family without choices yields one row for all changes
+        rows = list(dict.fromkeys(rows))  # a family without choices yields one row for all changes
+        some = set(axes.pruned.tasks) & set(self.tasks)
+        return rows + [row for parent in rows if some for row in self._pruned(parent, axes)]
+
+    def _pruned(self, parent: Variant, axes: Axes) -> list[Variant]:
+        pruned = axes.pruned
+        ways = product(pruned.sparsities, pruned.by) if parent.n in pruned.instances else ()
+        made = [replace(parent, sparsity=s, pruner=by) for s, by in ways]
+        return [v for v in made if any(vars(v).items() >= asked.items() for asked in self.pruned)]
+
+    def timed_set(self, axes: Axes) -> str:  # pruned rows have a set of their own
+        return "pruned" if any(v.sparsity for v in self.variants(axes)) else self.timed
 
     def selected_tasks(self, axes: Axes) -> tuple[str, ...]:
         own = tuple(name for name, task in TASKS.items() if self.own_tasks and not task.group)
@@ -176,7 +207,8 @@ class Target:
 
     def is_selected(self, axes: Axes) -> bool:
         """Whether `axes` leave any of its rows and, if it is about tasks, any of those."""
-        if self.released not in (None, axes.released):
+        unpruned = self.about_pruning and not axes.pruned.tasks
+        if unpruned or self.released not in (None, axes.released):
             return False
         about_tasks = self.tasks or self.own_tasks
         return bool(self.variants(axes) and (self.selected_tasks(axes) or not about_tasks))
@@ -187,6 +219,7 @@ _BERTS = ("bert", "mux-bert")
 _PREFIX, _CONTEXTUAL = {"demultiplexer": "prefix"}, {"multiplexer": "contextual"}
 _RATES = ({}, *({"retrieval_rate": rate} for rate in (0.1, 0.2, 0.5)))
 _MULTIPLEXED = ("tmux", "mux-bert", "mux-electra")
+_TASKS = ("mnli", "qnli", "qqp", "sst2", "stsb", *TOKEN)  # of pruned models
 
 TABLES = {
     "table1": Target("Scores and speed-up", _ALL, timed="base", extensions=True),
@@ -196,6 +229,10 @@ TABLES = {
         instances=(2, 5),
         tasks=("qnli", "qqp", "sst2"),
         timed="base",
+        pruned=(  # as the paper's: CoFi alone is cited at 70 %
+            {"family": "bert", "sparsity": 0.7, "pruner": "cofi"},
+            {"family": "mux-bert", "n": 2, "sparsity": 0.6, "pruner": "cofi"},
+        ),
     ),
     "table3": Target(
         "Model sizes", ("bert", "tmux", "mux-bert"), SIZES, instances=(2,), timed="sizes"
@@ -255,6 +292,9 @@ TABLES = {
     "pretrainings": Target(
         "The luck of pre-training", _BERTS, instances=(2,), pretrainings=True, released=False
     ),
+    "pruning": Target(
+        "Pruning", _BERTS, tasks=_TASKS, timed="pruned", pruned=({},), about_pruning=True
+    ),
     "composition": Target("Composition strategies", _MULTIPLEXED, needs=("compositions",)),
     "variance": Target("Where the spread comes from", _ALL, SIZES),
 }
@@ -275,6 +315,7 @@ FIGURES = {
         needs=("ensembles",),
         timed="base",
     ),
+    "frontier": replace(TABLES["pruning"], title="N and sparsity"),
 }
 
 DEMO = Variant("mux-bert", n=10)  # what `muxplm demo` reads with, once it is primed
@@ -283,6 +324,7 @@ DEMO = Variant("mux-bert", n=10)  # what `muxplm demo` reads with, once it is pr
 TIMED = {
     "base": TABLES["table1"],
     "sizes": Target("Model sizes", ("bert", "tmux", "mux-bert"), SIZES),
+    "pruned": TABLES["pruning"],
 }
 
 
@@ -294,6 +336,7 @@ def targets() -> dict[str, Target]:
 def grid(axes: Axes) -> dict[str, Variant]:
     """All variants that some table or figure needs under `axes`, by name."""
     found = [v for target in targets().values() for v in target.variants(axes)]
+    found += [variant.parent for variant in found if variant.parent]
     return {variant.name: variant for variant in found}
 
 

@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoTokenizer
 from muxplm.batching import token_limit
 from muxplm.config import validate
 from muxplm.files import DataError, atomic_folder, read_json, write_json, write_text
-from muxplm.models.configuration import MuxConfig
+from muxplm.models.configuration import MuxConfig, PrunedBertConfig
 from muxplm.reporting.card import card
 from muxplm.settings import Settings
 from muxplm.tracing import replace_weights
@@ -42,7 +42,7 @@ def export(settings: Settings, name: str, task: str, destination: Path, onnx: st
     """Writes `destination`: the first training seed's model, its tokenizer and README.md.
 
     onnx: "fp32" or "int8", for an ONNX file of this precision; None for the weights themselves and, of
-    a multiplexed model, its own code, for who loads it with `trust_remote_code=True`.
+    a multiplexed or pruned model, its own code, for who loads it with `trust_remote_code=True`.
     DataError if `destination` exists, or if the model was not fine-tuned and scored.
     """
     if destination.exists():
@@ -64,16 +64,18 @@ def export(settings: Settings, name: str, task: str, destination: Path, onnx: st
         known.save_pretrained(draft)
         if onnx:
             replace_weights(draft, onnx)
-        elif isinstance(config, MuxConfig):
-            write_code(draft)
+        elif isinstance(config, MuxConfig | PrunedBertConfig):
+            write_code(draft, type(config))
         write_text(draft / "README.md", content)
 
 
-def write_code(folder: Path):
+def write_code(folder: Path, config_class=MuxConfig):
     """Puts muxplm's models into `folder`, where its config.json tells the Auto classes to look."""
-    classes = {"AutoConfig": MuxConfig}
+    classes = {"AutoConfig": config_class}
     for name in AUTO_CLASSES:
-        classes[name] = getattr(transformers, name)._model_mapping[MuxConfig]
+        registered = getattr(transformers, name)._model_mapping
+        if config_class in registered:
+            classes[name] = registered[config_class]
     files = {}
     for model_class in classes.values():
         _collect(model_class.__module__, files)

@@ -24,8 +24,8 @@ class Origin:
 def origin(settings: Settings, stage: str, model: str, task="", seed=0) -> Origin | None:
     """What `stage` of a variant starts from; None where it starts from fresh weights.
 
-    Fine-tuning starts from the variant's own training, from a checkpoint of the authors', or from the
-    fine-tuned cell of another variant (`Variant.parent`) of the same task and seed.
+    Fine-tuning starts from the variant's own training or from a checkpoint of the authors', pruning
+    from the fine-tuned cell of another variant (`Variant.parent`) of the same task and seed.
     """
     before = recipes.before(settings, stage, model, task, seed)
     if before is None:
@@ -59,7 +59,8 @@ def trained_as(settings: Settings, stage: str, model: str) -> str:
 def inputs(target: Target, settings) -> list[str]:
     """The files that a target reads, under one config."""
     found = [path for need in target.needs for path in _NEEDS[need](target, settings)]
-    return found + ([settings.paths.throughput(target.timed)] if target.timed else [])
+    timed = target.timed_set(settings.axes)
+    return found + ([settings.paths.throughput(timed)] if timed else [])
 
 
 def _cells(kind: str):
@@ -67,7 +68,8 @@ def _cells(kind: str):
 
     def files(target, settings):
         cells = product(target.variants(settings.axes), target.selected_tasks(settings.axes))
-        return [getattr(settings.paths, kind)(variant.name, task) for variant, task in cells]
+        there = [(v, task) for v, task in cells if settings.has_cells(v, task)]
+        return [getattr(settings.paths, kind)(variant.name, task) for variant, task in there]
 
     return files
 

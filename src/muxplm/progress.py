@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from muxplm.costs import cost
 from muxplm.dryrun import Job, named
-from muxplm.experiments import Variant
+from muxplm.experiments import PRUNERS, Variant
 from muxplm.reporting.captions import label
 from muxplm.settings import Settings
 
@@ -27,6 +27,7 @@ WORDS = {
     "prime": "priming",
     "pretrain": "pre-training",
     "finetune": "fine-tuning",
+    "prune": "pruning",
     "score": "scoring",
     "published_scores": "scoring the authors' fine-tuned",
     "ensembles": "ensembles of",
@@ -188,6 +189,8 @@ def title(variant: Variant) -> str:
         parts.append(f"{variant.dialect} dialect")
     if variant.pretraining_seed != 1:
         parts.append(f"pre-training seed {variant.pretraining_seed}")
+    if variant.sparsity:
+        parts.append(f"{100 * variant.sparsity:g} % pruned by {PRUNERS[variant.pruner]}")
     return ", ".join(parts)
 
 

@@ -19,8 +19,7 @@ from muxplm.released_checkpoints import published_id, released_id
 from muxplm.settings import Settings
 from muxplm.stages import STAGES
 
-# Of a training's settings: when a checkpoint is saved.
-SCHEDULE = {"save_every"}
+SCHEDULE = {"save_every"}  # of a training's settings: when a checkpoint is saved
 
 
 def digest(recipe) -> str:
@@ -102,9 +101,7 @@ def blocks(settings: Settings) -> dict:
 
 
 @dataclass(frozen=True)
-class Before:
-    """The training whose weights another one starts from."""
-
+class Before:  # the training whose weights another one starts from
     stage: str
     model: str
     recipe: dict
@@ -113,12 +110,11 @@ class Before:
 def before(settings: Settings, stage: str, model: str, task="", seed=0) -> Before | None:
     """See `lineage.origin`."""
     variant = settings.variants[model]
+    if whole := variant.parent:
+        return Before("finetune", whole.name, finetune(settings, whole.name, task, seed))
     if stage == "finetune" and settings.released:
         # Whatever a released checkpoint was trained with, it lies where pre-trained ones do.
         return Before("pretrain", model, released(settings, model))
-    if stage == "finetune" and variant.parent:
-        name = variant.parent.name
-        return Before("finetune", name, finetune(settings, name, task, seed))
     earlier = variant.stage_before(stage)
     makers = {"prime": prime, "pretrain": pretrain}
     return Before(earlier, model, makers[earlier](settings, model)) if earlier else None
@@ -155,19 +151,42 @@ def _training_on_blocks(settings, stage, model, ignored=frozenset()) -> dict:
 def finetune(settings: Settings, model: str, task: str, seed: int) -> dict:
     """Of one cell, whatever other cells its job trains."""
     training = settings.training("finetune", model).model_dump(exclude=SCHEDULE | {"max_length"})
+    content = {
+        "model": _model(settings, model),
+        "retrieval_rate": settings.variants[model].recipe.finetune_retrieval,
+        "training": training | {"steps": training["steps"][task]},
+    }
+    return _of_cell(settings, "finetune", model, task, seed, content)
+
+
+def prune(settings: Settings, model: str, task: str, seed: int) -> dict:
+    """Of one cell of a pruned variant."""
+    variant = settings.variants[model]
+    training = settings.training("prune", model).model_dump(exclude=SCHEDULE)
+    training |= {key: training[key][task] for key in ("steps", "final_steps")}
+    of_fisher = {"rows": training["rows"], "passes": training.pop("fisher_passes")}
+    content = {"training": of_fisher if variant.pruner == "fisher" else training}
+    content["by"] = [variant.pruner, variant.sparsity]
+    return _of_cell(settings, "prune", model, task, seed, content)
+
+
+def _of_cell(settings, stage: str, model: str, task: str, seed: int, content: dict) -> dict:
     return _of(
-        "finetune",
+        stage,
         task=task,
         seed=seed,
-        model=_model(settings, model),
-        retrieval_rate=settings.variants[model].recipe.finetune_retrieval,
-        training=training | {"steps": training["steps"][task]},
         length=settings.task_length,
         precision=settings.precision,
         data=digest(task_data(settings, task, "train")),
         tokenizer=digest(tokenizer(settings)),
-        before=_digest_before(settings, "finetune", model, task, seed),
+        before=_digest_before(settings, stage, model, task, seed),
+        **content,
     )
+
+
+def cell(settings: Settings, model: str, task: str, seed: int) -> dict:
+    """Of what is scored: a fine-tuned model, or a pruned one."""
+    return _MAKERS[settings.variants[model].last_stage](settings, model, task, seed)
 
 
 def _digest_before(settings, stage, model, task="", seed=0) -> str | None:
@@ -219,7 +238,7 @@ def _checkpoint(settings: Settings, hub_id: str) -> dict:
 
 
 def score(settings: Settings, model: str, task: str, stage: str = "score") -> dict:
-    cells = [digest(finetune(settings, model, task, seed)) for seed in settings.training_seeds]
+    cells = [digest(cell(settings, model, task, seed)) for seed in settings.training_seeds]
     return _of(stage, models=cells, **_scoring(settings, task))
 
 
@@ -255,9 +274,12 @@ def muxology(settings: Settings, model: str) -> dict:
 def throughput(settings: Settings, timed: str) -> dict:
     """Of one set of models that are timed together, a key of experiments.TIMED."""
     variants = experiments.TIMED[timed].variants(settings.axes)
+    models = {v.name: _model(settings, v.name) for v in variants}
+    for name, task, seed in timed_cells(settings, timed):
+        models[name] |= {task: digest(cell(settings, name, task, seed))}
     return _of(
         "throughput",
-        models={variant.name: _model(settings, variant.name) for variant in variants},
+        models=models,
         throughput=settings.throughput.model_dump(),
         precision=settings.precision,
         data=digest(task_data(settings, timed_task(settings), "validation")),
@@ -268,6 +290,12 @@ def throughput(settings: Settings, timed: str) -> dict:
 def timed_task(settings: Settings) -> str:
     """The task whose rows make the batch of the throughput measurements."""
     return "qqp" if "qqp" in settings.tasks else settings.tasks[0]
+
+
+def timed_cells(settings: Settings, timed: str) -> list[tuple[str, str, int]]:
+    """(model, task, training seed) of the pruned models of a set: how fast they are was learnt."""
+    pruned = [v.name for v in experiments.TIMED[timed].variants(settings.axes) if v.parent]
+    return [(name, t, settings.training_seeds[0]) for name in pruned for t in settings.pruned_tasks]
 
 
 # --- Reports -----------------------------------------------------------------------------------
@@ -283,7 +311,7 @@ def report(settings: Settings, stage: str, *names: str) -> dict:
             settings.model_of(name).model_dump(),
             *(
                 settings.training(s, name).model_dump(exclude=SCHEDULE)
-                for s in (*variant.stages, "finetune")
+                for s in (*variant.stages, variant.last_stage)
             ),
             name in settings.overrides,
         ]
@@ -307,7 +335,7 @@ def of_job(settings: Settings, stage: str, *names: str, task="", seed=0, **cell)
     make = _MAKERS[stage]
     if isinstance(task, str):
         return digest(make(settings, **cell, **({"task": task} if task else {})))
-    if stage == "finetune":
+    if stage in ("finetune", "prune"):
         return digest([make(settings, **cell, task=t, seed=s) for t, s in product(task, seed)])
     return digest([make(settings, **cell, task=t) for t in task])
 
@@ -315,7 +343,7 @@ def of_job(settings: Settings, stage: str, *names: str, task="", seed=0, **cell)
 _MAKERS = {
     make.__name__: make
     for make in (
-        *(task_data, tokenizer, blocks, released, published, prime, pretrain, finetune),
+        *(task_data, tokenizer, blocks, released, published, prime, pretrain, finetune, prune),
         *(score, published_scores, ensembles, compositions, muxology, throughput),
     )
 }

@@ -1,4 +1,4 @@
-"""What a setting is: names, types, bounds, and what has to fit together. Imports no torch.
+"""A whole config: its sections, and what has to fit together. Imports no torch.
 
 Which settings decide which result is said in `recipes`; how a config is read, in `config`.
 """
@@ -6,200 +6,37 @@ Which settings decide which result is said in `recipes`; how a config is read, i
 import copy
 from functools import cached_property
 from itertools import product
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, ValidationError, model_validator
 
 from muxplm import experiments, hub, tasks
-from muxplm.experiments import Axes, Variant
+from muxplm.experiments import Axes, PrunedAxes, Variant
 from muxplm.mistakes import explain, nearest
 from muxplm.paths import Paths
+from muxplm.sections import (
+    Ablation,
+    Data,
+    FamilyName,
+    Finetuning,
+    Folder,
+    Model,
+    Once,
+    Plan,
+    Pruned,
+    Pruning,
+    Released,
+    Resources,
+    Section,
+    Seed,
+    Shape,
+    SizeName,
+    TaskName,
+    Throughput,
+    Tokenizer,
+    Training,
+)
 from muxplm.stages import STAGES, TRAININGS
-
-
-def _each_once(values: list) -> list:
-    twice = [value for i, value in enumerate(values) if value in values[:i]]
-    if twice:
-        raise ValueError(f"{twice[0]!r} stands there twice")
-    return values
-
-
-def _folder(path: str) -> str:
-    # Snakemake reads braces as wildcards; a line's end has no place in a shell line.
-    if not path.strip() or set(path) & set("{}\n\r\t") or path.startswith("-"):
-        raise ValueError(f"{path!r} is no folder that a rule can name: leave out braces and tabs")
-    return path.rstrip("/") or "/"
-
-
-Positive = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Once = AfterValidator(_each_once)
-Folder = Annotated[str, AfterValidator(_folder)]
-# Stands in paths and in shell lines, so it holds nothing that means more there.
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
-Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Rate = Annotated[float, Field(gt=0)]
-FamilyName = Literal[tuple(experiments.FAMILIES)]
-SizeName = Literal[experiments.SIZES]
-TaskName = Literal[tuple(tasks.TASKS)]
-
-
-class Section(BaseModel):
-    # strict: a quoted number, or `5e-5` (which YAML reads as text), is a mistake to point out.
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Synthetic(Section):
-    """Size of the embedded language's corpus (documents) and tasks (rows)."""
-
-    seed: Seed = 1
-    documents: Positive
-    train_rows: dict[TaskName, Positive]
-    validation_rows: Positive
-
-
-class Data(Section):
-    source: Literal["synthetic", "local", "hub"]
-    synthetic: Synthetic
-    max_train_rows: Positive | None = None
-    max_validation_rows: Positive | None = None
-    max_documents: Positive | None = None
-    revisions: dict[str, Commit] = {}  # of the Hub's data sets, where no commit is known here
-    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.05  # of the documents
-
-
-class Tokenizer(Section):
-    """A WordPiece vocabulary trained on the corpus, or the files of `pretrained` at `revision`.
-
-    pretrained: a name on the Hub, which needs the commit, or a folder.
-    """
-
-    pretrained: str | None = None
-    revision: Commit | None = None
-    vocab_size: Annotated[int, Field(ge=1, le=10_000_000)]
-    unused: Positive = 16  # spare ids; a prefix demultiplexer takes N + 1 of them
-
-    @model_validator(mode="after")
-    def _pinned(self):
-        if self.pretrained and not self.revision and not Path(self.pretrained).is_dir():
-            raise ValueError(f"{self.pretrained} is not pinned: set tokenizer.revision to a commit")
-        return self
-
-
-class Shape(Section):
-    """Encoder sizes. `embedding` is ELECTRA's; null means the hidden size."""
-
-    layers: Positive
-    hidden: Positive
-    heads: Positive
-    intermediate: Positive
-    embedding: Positive | None = None
-
-    @model_validator(mode="after")
-    def _heads_divide(self):
-        if self.hidden % self.heads:
-            raise ValueError(f"hidden {self.hidden} is not a multiple of heads {self.heads}")
-        return self
-
-
-class Model(Section):
-    dropout: Fraction = 0.1
-    initializer_range: Rate = 0.02  # BERT's, for widths near 768; narrow models want more
-    demultiplexer_layers: Positive = 2
-
-
-class Training(Section):
-    """One training. `rows` is how many sequences the encoder sees per step: N x rows instances."""
-
-    steps: Positive
-    steps_per_instance: Annotated[int, Field(ge=0)] = 0  # N times as many are added to `steps`
-    rows: Positive
-    learning_rate: Rate
-    warmup: Fraction = 0.1  # of the steps
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    adam_epsilon: Rate = 1.0e-6
-    accumulation: Positive = 1
-    mask_rate: Fraction = 0.15  # of tokens masked or replaced; unused in priming
-    save_every: Positive = 1000
-
-
-class Finetuning(Section):
-    """`steps` by task; `max_length` null means that of the blocks. All else as in `Training`."""
-
-    steps: dict[TaskName, Positive]
-    max_length: Positive | None = None
-    rows: Positive
-    learning_rate: Rate
-    warmup: Fraction = 0.1
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    adam_epsilon: Rate = 1.0e-8
-    accumulation: Positive = 1
-    save_every: Positive = 1000
-
-
-class Ablation(Section):
-    """One's own row in the ablation tables: what differs from MUX-BERT."""
-
-    multiplexer: Name | None = None
-    demultiplexer: Name | None = None
-
-    @model_validator(mode="after")
-    def _differs(self):
-        if not (self.multiplexer or self.demultiplexer):
-            raise ValueError("name a multiplexer, a demultiplexer or both")
-        return self
-
-
-class Throughput(Section):
-    """Batches are `batch` instances of `length` tokens; a trial is `batches` of them per model."""
-
-    batch: Positive
-    length: Positive
-    batches: Positive
-    trials: Positive
-    micro_batches: Annotated[list[Positive], Field(min_length=1), Once]
-
-
-class Resources(Section):
-    """Of one job. gpu: null takes one where the machine that starts the workflow has one.
-
-    processes: of a training; null for as many as it has GPUs.
-    """
-
-    threads: Positive = 1
-    mem_mb: Positive = 2000
-    runtime: Positive = 60  # minutes
-    gpu: Annotated[int, Field(ge=0)] | None = None
-    processes: Positive | None = None
-
-
-class Released(Section):
-    """The authors' checkpoints in the place of priming and pre-training.
-
-    mirror: a folder that holds owner/model as the Hub does; null for the Hub. revisions: a commit for
-    each of the Hub's ids (`muxplm pin` looks them up).
-    """
-
-    mirror: str | None = None
-    revisions: dict[str, Commit] = {}
-
-
-class Plan(Section):
-    """Used only to estimate hours: sustained FLOP/s of one GPU, or of one job without a GPU."""
-
-    flops: Rate
-    startup_seconds: Annotated[float, Field(ge=0)]
-    jobs_at_once: Positive
 
 
 class Settings(Section):
@@ -215,6 +52,7 @@ class Settings(Section):
         list[Literal[tuple(experiments.DIALECTS)]], Once
     ] = []  # rows of the table of dialects
     pretraining_seeds: Annotated[list[Seed], Once] = []  # rows of the table of pre-trainings
+    pruned: Pruned = Pruned()
     training_seeds: Annotated[list[Seed], Field(min_length=1), Once]
     composition_seeds: Annotated[list[Seed], Field(min_length=1), Once]
     bundle: Literal["all", "task", "cell"]  # a fine-tuning job per model, task, or task and seed
@@ -230,6 +68,7 @@ class Settings(Section):
     prime: Training
     pretrain: Training
     finetune: Finetuning
+    prune: Pruning
     released: Released | None = None
     overrides: dict[str, dict[Literal["model", *TRAININGS], dict]] = {}
     throughput: Throughput
@@ -250,6 +89,11 @@ class Settings(Section):
                 )
             if self.data.source == "hub" and task not in hub.TASKS:
                 raise ValueError(f"tasks: no data set of the Hub is named for {task} in hub.TASKS")
+        for key, task in product(("steps", "final_steps"), self.pruned_tasks):
+            if task not in getattr(self.prune, key):
+                raise ValueError(
+                    f"prune.{key}.{task} is missing although pruned.tasks lists {task}"
+                )
         if self.data.source == "local" and not self.data_folder:
             raise ValueError("data_folder is missing: name the folder, --config data_folder=DIR")
         variants = self.variants if self.overrides else {}
@@ -265,11 +109,27 @@ class Settings(Section):
         return self.finetune.max_length or self.max_length
 
     @property
+    def pruned_tasks(self) -> list[str]:
+        """The tasks on which models are pruned."""
+        return [t for t in self.tasks if t in self.pruned.tasks] if self.pruned.sparsities else []
+
+    def has_cells(self, variant: Variant, task: str) -> bool:
+        """Whether a variant is fine-tuned, or pruned, on a task."""
+        return task in (self.pruned_tasks if variant.sparsity else self.tasks)
+
+    @property
     def axes(self) -> Axes:
         changes = tuple(ablation.model_dump(exclude_none=True) for ablation in self.ablations)
         lists = (self.families, self.sizes, self.instances, self.tasks, changes)
         more = (self.dialects, self.pretraining_seeds)
-        return Axes(*map(tuple, lists), self.released is not None, *map(tuple, more))
+        pruned = self.pruned
+        masks = (pruned.sparsities, pruned.instances, self.pruned_tasks, pruned.by)
+        return Axes(
+            *map(tuple, lists),
+            self.released is not None,
+            *map(tuple, more),
+            PrunedAxes(*map(tuple, masks)),
+        )
 
     @property
     def paths(self) -> Paths:
@@ -279,17 +139,18 @@ class Settings(Section):
     def variants(self) -> dict[str, Variant]:
         return experiments.grid(self.axes)
 
-    @property
-    def bundles(self) -> dict[str, list[str]]:
-        """Which tasks one job takes that scores models, by the bundle's name."""
-        return {"all": self.tasks} if self.bundle == "all" else {t: [t] for t in self.tasks}
+    def bundles_of(self, tasks: list[str]) -> dict[str, list[str]]:
+        """Which of `tasks` one job takes that scores models, by the bundle's name."""
+        if self.bundle == "all":
+            return {"all": tasks} if tasks else {}
+        return {task: [task] for task in tasks}
 
-    @property
-    def finetunings(self) -> dict[str, tuple[list[str], list[int]]]:
-        """Which tasks and which training seeds one fine-tuning job takes, by the bundle's name."""
+    def trainings_of(self, tasks: list[str]) -> dict[str, tuple[list[str], list[int]]]:
+        """Which of `tasks` and which training seeds one job takes that fine-tunes or prunes."""
         if self.bundle != "cell":
-            return {name: (tasks, self.training_seeds) for name, tasks in self.bundles.items()}
-        cells = product(self.tasks, self.training_seeds)
+            bundles = self.bundles_of(tasks)
+            return {name: (bundle, self.training_seeds) for name, bundle in bundles.items()}
+        cells = product(tasks, self.training_seeds)
         return {f"{task}_seed{seed}": ([task], [seed]) for task, seed in cells}
 
     def model_of(self, name: str) -> Model:

@@ -6,12 +6,12 @@ benchmarks, and a row of the plan.
 
 from dataclasses import dataclass
 
-TRAININGS = ("prime", "pretrain", "finetune")
+TRAININGS = ("prime", "pretrain", "finetune", "prune")
 
 # Paths below the package; a folder stands for its modules.
 _MODELS = ("models/configuration.py", "models/multiplexers.py", "models/demultiplexers.py")
 _MODELS += ("models/heads.py", "models/dialect.py", "models/encoding.py", "models/modeling.py")
-_MODELS += ("models/first_positions.py",)
+_MODELS += ("models/first_positions.py", "models/pruned.py")
 _MODELS += (
     "models/build.py",
     "models/released/multiplexers.py",
@@ -52,6 +52,7 @@ STAGES = {
     "prime": Stage(_TRAINING, 3, computes=True),
     "pretrain": Stage(_TRAINING, 3, computes=True),
     "finetune": Stage(_TRAINING, 3, computes=True),
+    "prune": Stage((*_TRAINING, "models/masks.py", "pruning"), 1, computes=True),
     "score": Stage(_SCORE, 3, computes=True),
     "published_scores": Stage(_SCORE, 3, computes=True),
     "ensembles": Stage((*_SCORE, "evaluation/ensembling.py"), 3, computes=True),

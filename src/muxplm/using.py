@@ -8,6 +8,7 @@ import typer
 from muxplm import config as configuration
 from muxplm.arguments import known
 from muxplm.mistakes import ConfigError
+from muxplm.options import Files, Model
 
 app = typer.Typer()
 
@@ -47,12 +48,10 @@ def convert(
 
 @app.command()
 def export(
-    model: Annotated[str, typer.Argument(help="A variant, e.g. mux-bert-base-n2.")],
+    model: Model,
     task: str,
     destination: Annotated[Path, typer.Argument(help="The folder to write.")],
-    config: Annotated[
-        list[Path], typer.Option(help="Laid over config/config.yaml, in order.")
-    ] = (),
+    config: Files = (),
     results: Annotated[
         Path | None, typer.Option(help="A run's results folder, in the place of --config.")
     ] = None,

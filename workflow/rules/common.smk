@@ -31,6 +31,11 @@ if GPUS:
     workflow.global_resources.setdefault("gpu", GPUS)
 
 
+# What the `model` of a rule may be whose jobs take a variant's own tasks: each pruned one has fewer.
+pruned = "|".join(name for name, variant in variants.items() if variant.sparsity) or "(?!)"
+whole = "|".join(name for name, variant in variants.items() if not variant.sparsity)
+
+
 wildcard_constraints:
     model="|".join(variants),
     task="|".join(settings.tasks),
@@ -118,10 +123,16 @@ def starting_checkpoint(stage, wildcards):
     return [before.path] if before else []
 
 
+def timed_cells(wildcards):
+    """The pruned models that are timed as they were saved."""
+    return [paths.finetuned(*cell) for cell in recipes.timed_cells(settings, wildcards.timed)]
+
+
 def starting_cells(tasks, seeds, wildcards):
-    """The same of fine-tunings, which may start from a cell each."""
+    """The same of fine-tunings and prunings, which may start from a cell each."""
+    stage = variants[wildcards.model].last_stage
     found = [
-        lineage.origin(settings, "finetune", wildcards.model, task, seed).path
+        lineage.origin(settings, stage, wildcards.model, task, seed).path
         for task in tasks
         for seed in seeds
     ]

@@ -1,31 +1,41 @@
 # What is asked of trained models: scores under every composition seed, ensembles, strategies of
 # composition, hidden states, and throughput.
 
-for bundle, tasks in settings.bundles.items():
+# Pruned models may have fewer tasks.
+for kind, models, all_tasks in (
+    ("", whole, settings.tasks),
+    ("pruned_", pruned, settings.pruned_tasks),
+):
+    for bundle, tasks in settings.bundles_of(all_tasks).items():
 
-    rule:
-        name:
-            f"score_{bundle}"
-        input:
-            data=task_data(tasks),
-            tokenizer=paths.tokenizer,
-            models=finetuned("{model}", tasks),
-        output:
-            [paths.scores("{model}", task) for task in tasks],
-        log:
-            paths.log(f"score/{{model}}/{bundle}"),
-        benchmark:
-            paths.benchmark(f"score/{{model}}/{bundle}")
-        priority: urgency("score")
-        threads: threads("score")
-        resources:
-            **resources_of("score"),
-        params:
-            recipe=recipe("score", task=tasks),
-            tasks=",".join(tasks),
-        shell:
-            "muxplm score {wildcards.model} --tasks {params.tasks} --recipe {params.recipe} --config {CONFIG:q}"
-            " > {log:q} 2>&1"
+        rule:
+            name:
+                f"score_{kind}{bundle}"
+            input:
+                data=task_data(tasks),
+                tokenizer=paths.tokenizer,
+                models=finetuned("{model}", tasks),
+            output:
+                [paths.scores("{model}", task) for task in tasks],
+            log:
+                paths.log(f"score/{{model}}/{bundle}"),
+            benchmark:
+                paths.benchmark(f"score/{{model}}/{bundle}")
+            wildcard_constraints:
+                model=models,
+            priority: urgency("score")
+            threads: threads("score")
+            resources:
+                **resources_of("score"),
+            params:
+                recipe=recipe("score", task=tasks),
+                tasks=",".join(tasks),
+            shell:
+                "muxplm score {wildcards.model} --tasks {params.tasks} --recipe {params.recipe} --config {CONFIG:q}"
+                " > {log:q} 2>&1"
+
+
+for bundle, tasks in settings.bundles_of(settings.tasks).items():
 
     rule:
         name:
@@ -96,6 +106,7 @@ rule throughput:
     input:
         data=paths.task_data(recipes.timed_task(settings), "validation"),
         tokenizer=paths.tokenizer,
+        cells=timed_cells,
     output:
         report(
             paths.throughput("{timed}"),

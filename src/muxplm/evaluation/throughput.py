@@ -8,7 +8,8 @@ import random
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import cycle, islice
-from statistics import median
+from pathlib import Path
+from statistics import mean, median
 from time import perf_counter
 
 import torch
@@ -20,7 +21,7 @@ from muxplm.data.rows import read_task
 from muxplm.experiments import TIMED, Variant
 from muxplm.files import DataError, write_json
 from muxplm.model_config import model_config
-from muxplm.models.build import new_model
+from muxplm.models.build import load_model, new_model
 from muxplm.precision import autocast, cast_weights, use_bf16
 from muxplm.recipes import timed_task
 from muxplm.settings import Settings
@@ -47,19 +48,42 @@ def measure_throughput(settings: Settings, timed: str) -> dict:
     tokenizer = read_tokenizer(settings)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     batch = {name: x.to(device) for name, x in read_batch(settings, tokenizer).items()}
-    # Fresh weights and two classes: neither changes the speed.
+    # Fresh weights and two classes: neither changes the speed. What a pruned model looks like was
+    # learnt, for each task anew, so those are timed as they were saved.
     models = {
         name: new_model("classification", model_config(settings, variant, tokenizer))
         for name, variant in variants.items()
+        if not variant.sparsity
     }
+    of_tasks = {name: {} for name in variants}
+    for name, task, seed in recipes.timed_cells(settings, timed):
+        key = of_tasks[name][task] = f"{name}/{task}"
+        folder = Path(settings.paths.finetuned(name, task, seed)).parent
+        models[key] = load_model(TASKS[task].kind, folder)
     models = {name: prepare_model(m, settings.precision, device) for name, m in models.items()}
-    instances = {name: variant.n for name, variant in variants.items()}
+    instances = {key: variants[key.split("/")[0]].n for key in models}
     with torch.inference_mode(), autocast(settings.precision, device.type):
         at_once, best, at_best = time_models(
             models, instances, batch, plan.micro_batches, plan.trials, plan.batches
         )
     reference = find_reference(variants.values())
+    for name, tasks in of_tasks.items():  # of a pruned variant, the mean time over its tasks
+        for seconds in (at_once, at_best) if tasks else ():
+            rounds = zip(*(seconds[key] for key in tasks.values()), strict=True)
+            seconds[name] = [mean(of_round) for of_round in rounds]
     count = plan.batch * plan.batches  # instances in one trial
+
+    def measured(key):
+        return {
+            "instances_per_second": [count / seconds for seconds in at_once[key]],
+            "speedup": speedup(at_once, key, reference),
+            "best": {
+                "micro_batch": best.get(key),
+                "instances_per_second": count / median(at_best[key]),
+                "speedup": speedup(at_best, key, reference)["median"],
+            },
+        }
+
     return {
         "device": device_name(device),
         "threads": torch.get_num_threads(),
@@ -70,23 +94,16 @@ def measure_throughput(settings: Settings, timed: str) -> dict:
         "trials": plan.trials,
         "reference": reference,
         "models": {
-            name: {
-                "instances_per_second": [count / seconds for seconds in at_once[name]],
-                "speedup": speedup(at_once, name, reference),
-                "best": {
-                    "micro_batch": best[name],
-                    "instances_per_second": count / median(at_best[name]),
-                    "speedup": speedup(at_best, name, reference)["median"],
-                },
-            }
-            for name in variants
+            name: measured(name)
+            | ({"tasks": {t: measured(key) for t, key in tasks.items()}} if tasks else {})
+            for name, tasks in of_tasks.items()
         },
     }
 
 
 def find_reference(variants: Iterable[Variant]) -> str | None:
     """The paper's reference, BERT base; without it the first plain model; without any, None."""
-    plain = [variant.name for variant in variants if not variant.recipe.multiplexed]
+    plain = [v.name for v in variants if not (v.recipe.multiplexed or v.sparsity)]
     return "bert-base" if "bert-base" in plain else next(iter(plain), None)
 
 

@@ -1,4 +1,7 @@
-"""The configuration of a multiplexed model: any transformers encoder, plus how N inputs share it."""
+"""The configuration of a multiplexed model: any transformers encoder, plus how N inputs share it.
+
+And that of an encoder of which a part was pruned away, alone or in a multiplexed model.
+"""
 
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
@@ -117,4 +120,53 @@ class MuxConfig(PreTrainedConfig):
         return self.num_instances if self.demultiplexer == "prefix" else 0
 
 
+class PrunedBertConfig(PreTrainedConfig):
+    """A BERT whose layers differ in size. BertConfig's values stay as they were before pruning.
+
+    heads, intermediates: what is left of each layer's attention heads and of the width between its two
+    feed-forward matrices. 0: the layer has no such part, and its input passes by.
+
+    Raises ValueError for lists that do not fit the layers.
+    """
+
+    model_type = "pruned-bert"
+
+    heads: list[int] | None = None
+    intermediates: list[int] | None = None
+    # BertConfig's own, from which this class cannot inherit: transformers may be importing it now.
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    classifier_dropout: float | None = None
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    pad_token_id: int | None = 0
+    is_decoder: bool = False
+    add_cross_attention: bool = False
+
+    def __post_init__(self, **kwargs):
+        # Imported late: its classes are BERT's, which transformers may be importing when this module is.
+        from muxplm.models.pruned import PrunedBertModel  # noqa: F401  (registers what it is for)
+
+        super().__post_init__(**kwargs)
+        layers = self.num_hidden_layers
+        for name, most in (
+            ("heads", self.num_attention_heads),
+            ("intermediates", self.intermediate_size),
+        ):
+            sizes = getattr(self, name)
+            if sizes is None:
+                setattr(self, name, [most] * layers)
+            elif len(sizes) != layers or not all(0 <= size <= most for size in sizes):
+                raise ValueError(f"{name} is {sizes}: it must be {layers} numbers from 0 to {most}")
+
+
 AutoConfig.register(MuxConfig.model_type, MuxConfig)
+AutoConfig.register(PrunedBertConfig.model_type, PrunedBertConfig)

@@ -1,7 +1,8 @@
 """An encoder's last layer where only a row's first positions are read, as classifiers of rows do.
 
 Keys and values are needed of every position; queries, and all that follows attention, of those that are
-read. In exact arithmetic the outputs there are the same.
+read. In exact arithmetic the outputs there are the same. Of an encoder whose last layers have lost their
+attention (`pruned`) it is the last layer that has one, and those after it see as few positions.
 """
 
 from functools import partial
@@ -29,10 +30,18 @@ def read_first_positions(model):
     if getattr(model, "retrieves", False):
         return
     base, config = model.base_model, model.config
-    last = layers_of(getattr(base, "encoder", base))[-1]
+    last = last_attending(getattr(base, "encoder", base))
     prefix, summary = (getattr(config, k, 0) for k in ("prefix_length", "summary_position"))
     if type(last) in ATTENTION:
         last.forward = partial(_forward, last, max(prefix, summary + 1))
+
+
+def last_attending(encoder):
+    """The last layer, those passed over whose attention was pruned away; None if no layer is left."""
+    for layer in reversed(layers_of(encoder)):
+        if type(layer) not in ATTENTION or hasattr(layer.attention, "self"):
+            return layer
+    return None
 
 
 def _forward(

@@ -46,6 +46,11 @@ FIGURES = {
         "averaged; k runs from 1 at a line's right end to N at its left. Effective throughput: the "
         "model's, divided by k. Bars: std over training seeds (of a single one: over composition seeds)."
     ),
+    "frontier": (
+        "Score against measured speed-up for each N, whole and pruned: grey by CoFi, white by Fisher "
+        "masks. Grey line: the Pareto frontier, the best score among the models that are at least as "
+        "fast."
+    ),
 }
 
 

@@ -43,6 +43,10 @@ class Sources:
     def tasks(self) -> tuple[str, ...]:
         return self.target.selected_tasks(self.settings.axes)
 
+    @property
+    def timed(self) -> str:
+        return self.target.timed_set(self.settings.axes)
+
     @cached_property
     def scores(self) -> pd.DataFrame:
         published = "published" in self.target.needs
@@ -50,7 +54,7 @@ class Sources:
 
     @cached_property
     def throughput(self) -> dict:
-        return read_result(self.settings.paths.throughput(self.target.timed))
+        return read_result(self.settings.paths.throughput(self.timed))
 
     def check(self):
         """DataError if the config selects nothing that the target shows."""
@@ -61,6 +65,8 @@ class Sources:
                 f"{', '.join(target.families)}; {', '.join(target.sizes)}; an N that they take (1 for "
                 "bert and electra, more for the multiplexed)"
             )
+        if target.about_pruning and not self.settings.pruned_tasks:
+            raise DataError(f"{nothing}: set pruned.sparsities and pruned.tasks (docs/pruning.md)")
         if (target.tasks or target.own_tasks) and not self.tasks:
             known = ", ".join(target.tasks) or "one's own (docs/extending.md)"
             raise DataError(f"{nothing}: tasks must list some of {known}")
@@ -95,7 +101,7 @@ def single_tasks(sources: Sources, variant: Variant):
 
 def throughputs(sources: Sources, variant: Variant):
     """Speed-ups are multiples of the reference; throughput is in instances per second."""
-    content, path = sources.throughput, sources.settings.paths.throughput(sources.target.timed)
+    content, path = sources.throughput, sources.settings.paths.throughput(sources.timed)
     if variant.name not in content["models"]:
         raise DataError(f"{path} has no {variant.name}: delete it and run again")
     measured = content["models"][variant.name]

@@ -5,12 +5,21 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from muxplm import tasks
+from muxplm.experiments import PRUNERS
 from muxplm.reporting import analyses, captions, hyperparameters, paper
 from muxplm.reporting.cells import Sources, averages, single_tasks, throughputs
 from muxplm.reporting.layout import Column, best_printed, best_within_std, nothing
 
+
+def _model(variant) -> str:
+    """The family, and what it was pruned by and to which sparsity."""
+    if not variant.sparsity:
+        return variant.recipe.label
+    return f"{variant.recipe.label} + {PRUNERS[variant.pruner]} {100 * variant.sparsity:g} %"
+
+
 NAMES = {
-    "Model": lambda v: v.recipe.label,
+    "Model": _model,
     "Size": lambda v: v.size.upper(),
     "N": lambda v: str(v.n),
     "Rate": lambda v: f"{v.retrieval_rate:g}",
@@ -140,7 +149,22 @@ def _literature_notes(sources: Sources) -> list[str]:
     return [
         "Ours: median speed-up and mean score of what was measured here. "
         "The rows of other methods are not measured: they are figures that the paper cites.",
+        *(_pruning_notes(sources) if any(v.sparsity for v in sources.variants) else []),
         *_notes(sources, trainings=True),
+    ]
+
+
+def _pruning_notes(sources: Sources) -> list[str]:
+    return [
+        "Per cent: the share of the encoder layers' weights that is asked to be pruned away, of each "
+        "task's and training seed's model by itself; what was reached stands in its run.json. CoFi "
+        "trains masks under a teacher, then the small model; Fisher masks train nothing. A pruned model "
+        "is timed as the first training seed's was saved: the mean time over its tasks.",
+        *(
+            ["The paper's CoFi is its authors' at 70 %, its MUX-BERT + CoFi is at 60 %."]
+            if sources.name == "table2"
+            else []
+        ),
     ]
 
 
@@ -219,6 +243,12 @@ DESIGNS = {
         lambda s: [*_titled(s, spread=_BOTH, paper=None), replace(_SPEED, paper=None)],
         partial(_notes, trainings=True),
         bold=nothing,
+    ),
+    "pruning": Design(
+        (single_tasks, throughputs),
+        ("Model", "N"),
+        lambda s: [replace(_SPEED, paper=None), *_titled(s, spread=_BOTH, paper=None)],
+        lambda s: [*_pruning_notes(s), *_notes(s, trainings=True)],
     ),
     **dict.fromkeys(("released", "released_tmux"), _PUBLISHED),
     "dialects": Design(

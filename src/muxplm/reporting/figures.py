@@ -16,6 +16,7 @@ from muxplm.reporting.cells import Sources, throughputs
 from muxplm.reporting.curves import training_curves
 from muxplm.reporting.labels import label_points
 from muxplm.reporting.pareto import pareto
+from muxplm.reporting.pruned import pruned_frontier
 from muxplm.reporting.scores import aggregate, read_result
 from muxplm.settings import Settings
 
@@ -109,6 +110,7 @@ DRAWERS = {
     "muxology_entropy": partial(layers, quantity="entropy", unit="Attention entropy (nats)"),
     "training_curves": training_curves,
     "ensemble_tradeoff": ensemble_tradeoff,
+    "frontier": pruned_frontier,
 }
 
 

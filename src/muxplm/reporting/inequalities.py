@@ -16,7 +16,7 @@ from muxplm.files import DataError
 from muxplm.mistakes import explain, nearest
 from muxplm.reporting import paper
 from muxplm.reporting.quantities import EVERYTHING, QUANTITIES
-from muxplm.settings import FamilyName, Fraction, Positive, Section, SizeName
+from muxplm.sections import FamilyName, Fraction, Positive, Section, SizeName
 
 FILE = Path(__file__).with_name("claims.yaml")
 SIGNS = {"more_than": ">", "at_least": "≥", "less_than": "<", "at_most": "≤", "within": "within"}
@@ -38,6 +38,7 @@ class Cell(Section):
     multiplexer: str = ""
     demultiplexer: str = ""
     retrieval_rate: Fraction = 0.0
+    sparsity: Fraction = 0.0
     cited: str = ""
 
     def bound(self, values: dict) -> Variant | Cited:

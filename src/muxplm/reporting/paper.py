@@ -98,10 +98,20 @@ def strategy(variant: Variant) -> str:
     return STRATEGIES[parts][-1] if parts in STRATEGIES else " + ".join(parts)
 
 
+# (family, N, sparsity, how) -> the row of Table 2. CoFi's own, cited there, is at another sparsity.
+PRUNED = {
+    ("bert", 1, 0.7, "cofi"): "CoFi",
+    ("mux-bert", 2, 0.6, "cofi"): "MUX-BERT (N=2) + CoFi",
+}
+
+
 def row_of(table: str, variant: Variant) -> dict | None:
     """The row headings of a variant; None if the table has no such row."""
     label, n, size = variant.recipe.label, variant.n, variant.size.upper()
     default, base = _is_default(variant), variant.size == "base"
+    if table == "table2" and base and variant.sparsity:
+        row = PRUNED.get((variant.family, n, variant.sparsity, variant.pruner))
+        return row and {"Model": row}
     known = (variant.multiplexer, variant.demultiplexer) in STRATEGIES
     if table == "table5" and base and variant.family == "mux-bert" and known:
         mux, demux, _ = STRATEGIES[variant.multiplexer, variant.demultiplexer]

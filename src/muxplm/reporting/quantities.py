@@ -10,7 +10,7 @@ from statistics import median
 import numpy as np
 import pandas as pd
 
-from muxplm.experiments import FAMILIES, SIZES, Axes, Variant, targets
+from muxplm.experiments import FAMILIES, SIZES, Axes, PrunedAxes, Variant, targets
 from muxplm.files import DataError
 from muxplm.reporting import paper
 from muxplm.reporting.analyses import AVERAGED, read_runs
@@ -20,7 +20,8 @@ from muxplm.reporting.scores import headline, read_result, read_scores
 from muxplm.tasks import TASKS
 
 SEEDS, ROUNDS = "training seed", "round"
-EVERYTHING = Axes(tuple(FAMILIES), SIZES, paper.INSTANCES, tuple(TASKS))
+_PRUNED = PrunedAxes((0.6, 0.7), paper.INSTANCES, tuple(TASKS), ("cofi",))
+EVERYTHING = Axes(tuple(FAMILIES), SIZES, paper.INSTANCES, tuple(TASKS), pruned=_PRUNED)
 
 
 class NotRun(Exception):
@@ -103,7 +104,7 @@ def _all_there(paths):
 
 
 def _timed(sources: Sources, variant: Variant) -> dict:
-    _all_there([sources.settings.paths.throughput(sources.target.timed)])
+    _all_there([sources.settings.paths.throughput(sources.timed)])
     if variant.name not in sources.throughput["models"]:
         raise NotRun(f"{variant.name} was not timed")
     return sources.throughput["models"][variant.name]

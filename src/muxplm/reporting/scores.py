@@ -42,6 +42,7 @@ def read_scores(
     rows = [
         row
         for variant, task in product(variants, tasks)
+        if settings.has_cells(variant, task)
         for row in _read(settings, variant.name, task, published)
     ]
     return pd.DataFrame(rows, columns=COLUMNS)

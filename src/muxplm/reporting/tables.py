@@ -151,10 +151,11 @@ def _look_up(by_cell: dict, line: Line, column: Column, side: str) -> tuple[floa
 
 
 def _cited(sources: Sources) -> pd.DataFrame:
-    """The paper's rows that no variant of the grid measures, in the columns of the tidy table."""
+    """The paper's rows that no variant measures here, in the columns of the tidy table."""
     numbers = paper.reference(sources.name)
     everything = Axes(tuple(FAMILIES), SIZES, paper.INSTANCES, tuple(tasks.TASKS))
-    measurable = sources.target.variants(everything)
+    # A pruned row is cited unless this config prunes it.
+    measurable = [*sources.target.variants(everything), *sources.variants]
     ours = {paper.row_of(sources.name, variant)["Model"] for variant in measurable}
     names = {theirs: mine for mine, theirs in paper.MEANS[sources.name].items()}
     numbers = numbers[~numbers["Model"].isin(ours)]

@@ -43,14 +43,15 @@ def train(
     scratch,
     title,
     validation=None,
+    beside=None,
 ):
     """Trains `model` in place; returns the logs of training and of validation loss, and the seconds.
 
     dataset, validation: arrays of blocks (number, L), or lists of rows. The logs are lists of {"step",
-    "loss", ...}; the second is empty without `validation`. training: a `Training` or `Finetuning`
-    section. Checkpoints go to `scratch`; a run that was killed goes on from the last of them, to the
-    same weights and logs to the bit (on a GPU as far as its kernels repeat themselves). SIGTERM ends
-    the step, writes a checkpoint and exits with 143.
+    "loss", ...}; the second is empty without `validation`. training: a `Training`, `Finetuning` or
+    `Pruning` section. Checkpoints go to `scratch`; a run that was killed goes on from the last of them,
+    to the same weights and logs to the bit (on a GPU as far as its kernels repeat themselves). SIGTERM
+    ends the step, writes a checkpoint and exits with 143. beside: what else learns, see `Beside`.
 
     DataError if the processes do not divide the rows, or if the loss is no longer finite.
     """
@@ -58,8 +59,11 @@ def train(
     share = share_of(training.rows, processes.count) * instances  # rows of one process in a pass
     model.to(processes.device).train()
     processes.align(model)
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = adamw(parameters, training)
+    beside = beside or Beside()
+    others = [parameter for group in beside.groups() for parameter in group["params"]]
+    apart = set(map(id, others))
+    parameters = [p for p in model.parameters() if p.requires_grad and id(p) not in apart]
+    optimizer = adamw(parameters, training, beside.groups())
     resumed = processes.of_first(lambda: checkpoints.last_whole(scratch, model))
     progress = checkpoints.resume(scratch, resumed, model, optimizer)
     loss = torch.tensor(progress.loss, device=processes.device)  # of the steps since the last log
@@ -79,10 +83,13 @@ def train(
     hidden = None if processes.rank == 0 else True  # None: where stderr is no terminal
     bar = tqdm(desc=title, total=steps, initial=progress.step, disable=hidden)
 
-    def report(name, value):
+    def report(**values):
         seconds = time.perf_counter() - start
         if processes.rank == 0:
-            bar.write(f"{title}: step {progress.step}/{steps}, {name} {value:.3f}, {seconds:.0f} s")
+            said = ", ".join(
+                f"{name.replace('_', ' ')} {value:.3f}" for name, value in values.items()
+            )
+            bar.write(f"{title}: step {progress.step}/{steps}, {said}, {seconds:.0f} s")
             sys.stdout.flush()
 
     def save():
@@ -99,9 +106,13 @@ def train(
                 coming = ahead.submit(parts_of, progress.step + 1)  # while this step computes
             reseed(processes.device, seed, progress.step, processes.rank)  # for dropout
             rate = learning_rate(training, progress.step, steps)
-            for group in optimizer.param_groups:
+            for group in optimizer.param_groups[:2]:
                 group["lr"] = rate
-            of_step, norm = take_step(model, parameters, optimizer, parts, processes, precision)
+            beside.begin(progress.step, steps)
+            of_step, norm = take_step(
+                model, parameters, optimizer, parts, processes, precision, others
+            )
+            beside.end()
             loss += of_step
             progress.step += 1
             bar.update()
@@ -111,15 +122,16 @@ def train(
                 entry = {"step": progress.step, "loss": loss.item() / (progress.step - since)}
                 entry |= {"grad_norm": norm.item(), "learning_rate": rate}
                 check_finite(entry["loss"] + entry["grad_norm"], title, progress.step, rate)
-                progress.log.append(entry)
-                report("loss", entry["loss"])
+                also = beside.report()
+                progress.log.append(entry | also)
+                report(loss=entry["loss"], **also)
                 loss.zero_()
             due = progress.step % evaluate_every == 0 or progress.step == steps
             if validation is not None and due:
                 value = validation_loss(model, followed, processes, precision)
                 check_finite(value, title, progress.step, rate)
                 progress.validation_log.append({"step": progress.step, "loss": value})
-                report("validation loss", value)
+                report(validation_loss=value)
             stopped = processes.add([asked.is_set()]).item() > 0
             if stopped or (progress.step % training.save_every == 0 and progress.step < steps):
                 save()
@@ -130,12 +142,32 @@ def train(
     return progress.log, progress.validation_log, time.perf_counter() - start
 
 
-def adamw(parameters, training):
-    """Weight decay on matrices alone, not on biases and norms."""
+class Beside:
+    """What learns beside the weights and sees each step: here nothing (`pruning.cofi` has more)."""
+
+    def groups(self) -> list[dict]:
+        """Groups of the model's parameters for the optimiser: no schedule moves their rates, and
+        their gradients are not clipped."""
+        return []
+
+    def begin(self, step: int, steps: int):
+        """Before the step after `step` others of `steps`."""
+
+    def end(self):
+        """After the optimiser has moved."""
+
+    def report(self) -> dict[str, float]:
+        """What the log says beside the loss."""
+        return {}
+
+
+def adamw(parameters, training, others=()):
+    """Weight decay on matrices alone, not on biases and norms; then the groups `others`."""
     groups = [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": training.weight_decay},
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
     ]
+    groups += others
     return torch.optim.AdamW(groups, eps=training.adam_epsilon, betas=(0.9, 0.999), fused=True)
 
 
@@ -147,10 +179,13 @@ def learning_rate(training, step: int, steps: int) -> float:
     return training.learning_rate * (steps - step) / max(1, steps - warmup)
 
 
-def take_step(model, parameters, optimizer, parts, processes, precision):
-    """One step on `parts`, see `losses`: its loss, and the norm of its gradient before clipping."""
+def take_step(model, parameters, optimizer, parts, processes, precision, others=()):
+    """One step on `parts`, see `losses`: its loss, and the norm of its gradient before clipping.
+
+    others: parameters whose gradients are not clipped.
+    """
     own = losses(model, parts, processes, precision, backward=True)
-    loss = processes.add_gradients(parameters, own)
+    loss = processes.add_gradients([*parameters, *others], own)
     norm = torch.nn.utils.clip_grad_norm_(parameters, CLIP)
     optimizer.step()
     optimizer.zero_grad()

@@ -102,21 +102,27 @@ def _train_on_blocks(settings, name, stage, objective, model, collate):
 
 def finetune(settings, name: str, tasks, seeds):
     """Every task under every training seed. Cells that are there already are left as they are."""
-    tokenizer = read_tokenizer(settings)
+    for cell in cells_left(settings, name, tasks, seeds):
+        _finetune_cell(settings, name, *cell)
+
+
+def cells_left(settings, name: str, tasks, seeds):
+    """Of a variant's cells those not there: task's name, seed, rows, tokenizer, path and recipe."""
+    tokenizer, stage = read_tokenizer(settings), settings.variants[name].last_stage
     for task_name in tasks:
         wanted = {
             seed: (settings.paths.finetuned(name, task_name, seed), recipe)
             for seed in seeds
-            for recipe in [recipes.finetune(settings, name, task_name, seed)]
+            for recipe in [recipes.cell(settings, name, task_name, seed)]
         }
         left = [seed for seed, cell in wanted.items() if not trained.adopt(*cell)]
-        print(f"finetune {name} {task_name}: {len(left)} of {len(seeds)} to train", flush=True)
+        print(f"{stage} {name} {task_name}: {len(left)} of {len(seeds)} to train", flush=True)
         if not left:
             continue
         data = read_task(task_name, "train", settings)
         rows = tokenize_task(TASKS[task_name], data, tokenizer, settings.task_length)
         for seed in left:
-            _finetune_cell(settings, name, task_name, seed, rows, tokenizer, *wanted[seed])
+            yield task_name, seed, rows, tokenizer, *wanted[seed]
 
 
 def _finetune_cell(settings, name, task_name, seed, rows, tokenizer, path, recipe):

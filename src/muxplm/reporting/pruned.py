@@ -1,0 +1,109 @@
+"""The frontier of N and sparsity: a task's score against measured speed-up, by either way of pruning."""
+
+import pandas as pd
+from matplotlib.lines import Line2D
+
+from muxplm import tasks
+from muxplm.experiments import PRUNERS
+from muxplm.reporting import captions, style
+from muxplm.reporting.cells import Sources, single_tasks, throughputs, tidy
+from muxplm.reporting.labels import label_points
+from muxplm.reporting.pareto import standing
+
+DENSE = "not pruned"
+FACES = {DENSE: None, "cofi": "0.8", "fisher": "white"}  # a marker's; None: its own colour
+
+
+def pruned_frontier(sources: Sources):
+    """A panel for each task that models are pruned on; the data say what is on its frontier.
+
+    A pruned model's speed-up is that of the mean time over its tasks.
+    """
+    shown = [task for task in sources.tasks if task in sources.settings.pruned_tasks]
+    rows = _points(sources, shown)
+    parts = [rows[rows["task"] == task] for task in shown]
+    parts = [p.assign(**standing(p["speedup"].to_numpy(), p["score"].to_numpy())) for p in parts]
+    figure, (axes,) = style.panels(1, len(parts), 2.9, sharex=True)
+    looks = style.looks(rows["N"])
+    for axis, task, part in zip(axes, shown, parts, strict=True):
+        _draw(axis, part, looks)
+        axis.set_title(tasks.TASKS[task].title)
+        axis.set_xlabel("Speed-up (times)")
+        axis.margins(0.1)
+        style.logarithmic(axis, rows["speedup"])
+    axes[0].set_ylabel("Score (points of 100)")
+    note = f"Numbers: per cent pruned. Bars: {captions.bars(sources.settings)}, lowest to highest round."
+    style.legend(figure, _handles(rows, looks), 5, note)
+    for axis, part in zip(axes, parts, strict=True):
+        pruned = part[part["sparsity"] > 0]
+        names = (f"{100 * sparsity:g}" for sparsity in pruned["sparsity"])
+        colours = (looks[n]["color"] for n in pruned["N"])
+        label_points(
+            axis, list(zip(pruned["speedup"], pruned["score"], names, colours, strict=True))
+        )
+    return figure, pd.concat(parts)
+
+
+def _points(sources: Sources, shown) -> pd.DataFrame:
+    table = tidy(sources, (single_tasks, throughputs)).set_index(["model", "column"])
+    rows = []
+    for variant in sources.variants:
+        speed = table.loc[(variant.name, "speedup")]
+        for task in shown:
+            score = table.loc[(variant.name, task)]
+            rows.append(
+                {
+                    "task": task,
+                    "model": variant.name,
+                    "label": variant.recipe.label,
+                    "N": variant.n,
+                    "sparsity": variant.sparsity,
+                    "by": variant.pruner if variant.sparsity else DENSE,
+                    "speedup": speed["measured"],
+                    "speedup_low": speed["low"],
+                    "speedup_high": speed["high"],
+                    "score": score["measured"],
+                    "std": score["std"],
+                    "std_training": score["std_training"],
+                    "bar": score["std"]
+                    if pd.isna(score["std_training"])
+                    else score["std_training"],
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _draw(axis, points: pd.DataFrame, looks: dict):
+    best = points[points["on_frontier"]].sort_values("speedup")
+    axis.plot(
+        [points["speedup"].min(), *best["speedup"]],
+        [best["score"].max(), *best["score"]],
+        drawstyle="steps-pre",
+        color=style.GREY,
+        zorder=1,
+    )
+    for _, point in points.iterrows():
+        ends = [
+            [point["speedup"] - point["speedup_low"]],
+            [point["speedup_high"] - point["speedup"]],
+        ]
+        look = {**looks[point["N"]], **_face(point["by"]), "markersize": 4.5}
+        axis.errorbar(
+            point["speedup"], point["score"], yerr=point["bar"], xerr=ends, **look, **style.BARS
+        )
+
+
+def _face(by: str) -> dict:
+    return {} if FACES[by] is None else {"markerfacecolor": FACES[by]}
+
+
+def _handles(rows: pd.DataFrame, looks: dict) -> list[Line2D]:
+    models = rows[["label", "N"]].drop_duplicates().sort_values("N")
+    handles = [
+        Line2D([], [], linestyle="none", label=style.model_label(label, n), **looks[n])
+        for label, n in models.itertuples(index=False)
+    ]
+    for by in [by for by in PRUNERS if by in set(rows["by"])]:
+        look = {"marker": "o", "color": "black", **_face(by)}
+        handles.append(Line2D([], [], linestyle="none", label=PRUNERS[by], **look))
+    return [*handles, Line2D([], [], color=style.GREY, label="Pareto frontier")]
