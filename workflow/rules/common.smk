@@ -31,7 +31,7 @@ if GPUS:
     workflow.global_resources.setdefault("gpu", GPUS)
 
 
-# What the `model` of a rule may be whose jobs take a variant's own tasks: each pruned one has fewer.
+# The models of those rules whose jobs take a variant's own tasks. A pruned one has fewer.
 pruned = "|".join(name for name, variant in variants.items() if variant.sparsity) or "(?!)"
 whole = "|".join(name for name, variant in variants.items() if not variant.sparsity)
 
