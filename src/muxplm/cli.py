@@ -10,9 +10,9 @@ import yaml
 
 from muxplm import config as configuration
 from muxplm import experiments
-from muxplm.arguments import known, seed_list, settings_of_job, task_list
+from muxplm.arguments import PRECISIONS, known, seed_list, settings_of_job, task_list
 from muxplm.benchmarks.commands import app as benchmarks
-from muxplm.files import DataError
+from muxplm.files import DataError, in_one_line
 from muxplm.mistakes import ConfigError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -279,13 +279,15 @@ def predict(
     ),
     batch_size: Annotated[int, typer.Option(min=1, help="Texts a pass, in whole groups.")] = 64,
     precision: Annotated[str, typer.Option(help="bf16, fp32 or auto.")] = "auto",
-    composition_seed: Annotated[int | None, typer.Option(help="Shuffle with this seed.")] = None,
+    composition_seed: Annotated[
+        int | None, typer.Option(min=0, max=2**32 - 1, help="Shuffle with this seed.")
+    ] = None,
     copies: Annotated[int, typer.Option(min=1, help="Ensemble: each text so often, up to N.")] = 1,
 ):
     """Label the texts of a file with a fine-tuned model. Texts longer than it takes are cut."""
     from muxplm.prediction import predict
 
-    known(precision, ("bf16", "fp32", "auto"), "precision")
+    known(precision, PRECISIONS, "precision")
     predict(model, source, output, text, batch_size, precision, composition_seed, copies)
 
 
@@ -336,9 +338,29 @@ def _share(settings, stage, model, processes):
 
 
 def main():
-    """Mistakes of the user end in their own words and exit code 1, not in a traceback."""
+    """Mistakes of the user end in one sentence and an exit code, not in a traceback."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
     except (ConfigError, DataError) as error:
-        print(f"muxplm: {error}", file=sys.stderr)
-        sys.exit(1)
+        _refuse(error)
+    except OSError as error:  # such as a path on which there is a file where a folder should be
+        if not error.filename:
+            raise
+        _refuse(f"{error.filename}: {error.strerror.lower()}: correct the path or what lies there")
+    except (MemoryError, RuntimeError) as error:  # torch has no class for it on CPUs
+        if "memory" not in str(error) and not isinstance(error, MemoryError):
+            raise
+        _refuse(f"out of memory ({in_one_line(error)}): fewer rows and more accumulation")
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # typer's own, about the command line
+            raise
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error.ctx.get_help())
+            sys.exit(error.exit_code)
+        command = error.ctx.command_path if error.ctx else "muxplm"
+        _refuse(f"{in_one_line(error.format_message()).rstrip('.')}: see `{command} --help`", 2)
+
+
+def _refuse(sentence, code=1):
+    print(f"muxplm: {sentence}", file=sys.stderr)
+    sys.exit(code)

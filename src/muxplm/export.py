@@ -7,11 +7,21 @@ from importlib.metadata import version
 from pathlib import Path
 
 import transformers
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoTokenizer
 
 from muxplm.batching import token_limit
 from muxplm.config import validate
-from muxplm.files import DataError, atomic_folder, read_json, write_json, write_text
+from muxplm.files import (
+    DataError,
+    as_written,
+    atomic_folder,
+    made,
+    read_json,
+    sha256,
+    write_json,
+    write_text,
+)
+from muxplm.models.build import load_config
 from muxplm.models.configuration import MuxConfig
 from muxplm.reporting.card import card
 from muxplm.settings import Settings
@@ -48,7 +58,12 @@ def export(settings: Settings, name: str, task: str, destination: Path):
     for path in (weights, tokenizer):
         if not path.exists():
             raise DataError(f"{path} is missing: make it with `snakemake --cores all {path}`")
-    config = AutoConfig.from_pretrained(weights.parent)
+    with as_written(weights):
+        checksum = read_json(weights)["sha256"]
+    file = made(weights.with_name("model.safetensors"))
+    if not file.is_file() or sha256(file) != checksum:
+        raise DataError(f"{weights.parent} is not what was trained: delete it and run again")
+    config = load_config(weights.parent)
     limit = token_limit(config)
     content = card(settings, name, task, seed, limit, destination.name)
     with atomic_folder(destination) as draft:

@@ -19,7 +19,7 @@ from muxplm import rows
 from muxplm.batching import token_limit
 from muxplm.files import DataError, in_one_line, replacing
 from muxplm.grouping import whole_groups
-from muxplm.models.build import check_vocabulary
+from muxplm.models.build import check_vocabulary, check_weights
 from muxplm.precision import autocast, cast_weights
 
 # By the end of the model's name: its class, the pipeline's name, and what the pipeline is asked for.
@@ -90,19 +90,14 @@ def load(folder, columns, copies):
     try:
         with _quiet():
             task, settings, model, missing = _read_model(folder)
-            tokenizer = AutoTokenizer.from_pretrained(folder)
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except DataError:
         raise
     except Exception as error:  # damage comes as anything: tokenizers raises Exception itself
         raise DataError(f"{folder} is damaged ({in_one_line(error)}): copy it again") from None
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # what AutoTokenizer makes of no files
         raise DataError(f"{folder} has no tokenizer: copy its files beside the model")
-    if missing:
-        names = ", ".join(sorted(missing)[:3])
-        raise DataError(f"{folder} lacks weights that its model needs ({names}): copy it again")
-    for name, weight in model.state_dict().items():
-        if weight.is_floating_point() and not weight.isfinite().all():
-            raise DataError(f"{folder} has weights that are no numbers ({name}): train it again")
+    check_weights(model, missing, folder)
     check_vocabulary(model, tokenizer, folder)
     n = getattr(model.config, "num_instances", 1)
     if copies > n:
@@ -116,7 +111,9 @@ def load(folder, columns, copies):
 
 
 def _read_model(folder):
-    title = (AutoConfig.from_pretrained(folder).architectures or ["model"])[0]
+    # Else transformers asks on the terminal whether code that lies there may run.
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    title = (config.architectures or ["model"])[0]
     kind = next((end for end in TASKS if title.endswith(end)), None)
     if kind is None:
         raise DataError(f"{folder} holds a {title}, which predicts no labels: fine-tune it first")

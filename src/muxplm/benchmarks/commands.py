@@ -6,6 +6,9 @@ from typing import Annotated
 
 import typer
 
+from muxplm.arguments import PRECISIONS, known
+from muxplm.files import DataError
+
 app = typer.Typer(no_args_is_help=True, help="Time inference, training or a run of the workflow.")
 
 Rounds = Annotated[int, typer.Option(min=1, help="Interleaved rounds.")]
@@ -18,9 +21,11 @@ def inference(
     ),
     precision: Annotated[str, typer.Option(help="bf16, fp32 or auto.")] = "auto",
     rounds: Rounds = 5,
-    batch: Annotated[int, typer.Option(help="Instances per forward pass.")] = 60,
+    batch: Annotated[int, typer.Option(min=1, help="Instances per forward pass.")] = 60,
 ):
     """Forward passes at the paper's base size, multiplexed against plain, with random weights."""
+    known(precision, PRECISIONS, "precision")
+    check_output(output)
     from muxplm.benchmarks.inference import run_benchmark
 
     run_benchmark(str(output), precision, rounds, batch)
@@ -35,6 +40,7 @@ def training(
     large: Annotated[bool, typer.Option(help="The paper's base size too: takes minutes.")] = True,
 ):
     """Training steps of three sizes beside plain ones, and the memory that a step takes."""
+    check_output(output)
     from muxplm.benchmarks.training import LARGE, SHAPES, run_benchmark
 
     run_benchmark(str(output), rounds, [shape for shape in SHAPES if large or shape != LARGE])
@@ -55,3 +61,10 @@ def dag(
     from muxplm.benchmarks.dag import run_benchmark
 
     run_benchmark(str(output), results, than or None, cores)
+
+
+def check_output(file: Path):
+    """Before minutes are spent on what then cannot be written."""
+    there = next(folder for folder in file.absolute().parents if folder.exists())
+    if not there.is_dir():
+        raise DataError(f"{file} cannot be written ({there} is no folder): name another file")

@@ -13,7 +13,16 @@ from tokenizers import trainers
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
 
 from muxplm.data.sources import documents, muxology_text
-from muxplm.files import DataError, atomic_folder, made, read_json, sha256, write_json
+from muxplm.files import (
+    DataError,
+    as_written,
+    atomic_folder,
+    in_one_line,
+    made,
+    read_json,
+    sha256,
+    write_json,
+)
 from muxplm.settings import Settings
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -42,8 +51,14 @@ def prepare_tokenizer(settings: Settings):
 
 
 def read_tokenizer(settings: Settings) -> PreTrainedTokenizerBase:
-    """The tokenizer that `prepare_tokenizer` wrote. Raises DataError if it is missing."""
-    return AutoTokenizer.from_pretrained(made(settings.paths.tokenizer).parent)
+    """The tokenizer that `prepare_tokenizer` wrote. Raises DataError if it is missing or damaged."""
+    folder = made(settings.paths.tokenizer).parent
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except Exception as error:  # tokenizers raises Exception itself
+        raise DataError(
+            f"{folder} is damaged ({in_one_line(error)}): delete the folder and run again"
+        ) from None
 
 
 def prefix_token_ids(tokenizer: PreTrainedTokenizerBase, n: int) -> list[int]:
@@ -138,10 +153,14 @@ def read_blocks(settings: Settings, split: str) -> np.memmap:
     """The blocks of one split, read from disk as needed: integers of shape (blocks, length)."""
     manifest = read_json(settings.paths.blocks)
     file = Path(settings.paths.blocks).with_name(f"{split}.bin")
-    try:
+    with as_written(settings.paths.blocks):
         shape = (manifest["blocks"][split], manifest["block_length"])
-        return np.memmap(file, manifest["dtype"], mode="r", shape=shape)
-    except (OSError, ValueError, KeyError) as error:
+        dtype, checksum = np.dtype(manifest["dtype"]), manifest["sha256"][split]
+    try:
+        if sha256(file) != checksum:
+            raise ValueError("its checksum is another one")
+        return np.memmap(file, dtype, mode="r", shape=shape)
+    except (OSError, ValueError) as error:
         raise DataError(f"{file} is broken ({error}): delete its folder and run again") from error
 
 
