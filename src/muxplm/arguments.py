@@ -57,3 +57,11 @@ def task_list(tasks: str, settings):
 def seed_list(seeds: str, settings):
     """Of "1,2", or all."""
     return [int(seed) for seed in seeds.split(",") if seed] or settings.training_seeds
+
+
+def seed_counts(seeds: str) -> list[int]:
+    """Of "2,3,5", which are numbers of training seeds."""
+    numbers = [int(n) if n.isdecimal() else 0 for n in seeds.split(",")]
+    if min(numbers) < 2:
+        raise ConfigError(f"--seeds {seeds!r}: give numbers from 2 on, such as 2,3,5")
+    return numbers

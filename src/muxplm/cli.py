@@ -1,6 +1,5 @@
 """The `muxplm` command: one sub-command a step of the workflow. Heavy imports wait for their step."""
 
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -9,11 +8,9 @@ import typer
 import yaml
 
 from muxplm import config as configuration
-from muxplm import experiments
-from muxplm.arguments import PRECISIONS, known, seed_list, settings_of_job, task_list
+from muxplm import experiments, refusals
+from muxplm.arguments import PRECISIONS, known, seed_counts, seed_list, settings_of_job, task_list
 from muxplm.benchmarks.commands import app as benchmarks
-from muxplm.files import DataError, in_one_line
-from muxplm.mistakes import ConfigError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(benchmarks, name="benchmark")
@@ -30,6 +27,7 @@ Seeds = Annotated[str, typer.Option(help="Comma-separated; default: all in the c
 Recipe = Annotated[
     str, typer.Option(help="Stop unless the config gives this recipe; the workflow says it.")
 ]
+SEED = typer.Option(min=0, max=2**32 - 1, help="Shuffle with this seed.")
 
 
 def _print_version(wanted: bool):
@@ -38,15 +36,11 @@ def _print_version(wanted: bool):
         raise typer.Exit
 
 
+VERSION = typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+
+
 @app.callback()
-def options(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print it and stop."
-        ),
-    ] = False,
-):
+def options(version: Annotated[bool, VERSION] = False):
     """MUX-PLMs reproduced: a sub-command for each step of the workflow, and for using its models."""
 
 
@@ -187,9 +181,11 @@ def table(name: str, config: Files = (), recipe: Recipe = ""):
     """Write one table as .tex, .csv and .md."""
     known(name, experiments.TABLES, "table", "one of the package's")
     settings = settings_of_job(config, recipe, "tables", name)
+    from muxplm.provenance import name_stale
     from muxplm.reporting.tables import build
 
     build(name, settings)
+    name_stale(experiments.TABLES[name], settings)
 
 
 @app.command()
@@ -197,9 +193,11 @@ def figure(name: str, config: Files = (), recipe: Recipe = ""):
     """Draw one figure as .pdf and .png, its data as .csv."""
     known(name, experiments.FIGURES, "figure", "one of the package's")
     settings = settings_of_job(config, recipe, "figures", name)
+    from muxplm.provenance import name_stale
     from muxplm.reporting.figures import draw
 
     draw(name, settings)
+    name_stale(experiments.FIGURES[name], settings)
 
 
 @app.command()
@@ -212,6 +210,20 @@ def claims(config: Files = (), recipe: Recipe = ""):
 
 
 @app.command()
+def provenance(
+    path: Annotated[
+        Path, typer.Argument(help="A table or figure, e.g. results/tables/table1.tex.")
+    ],
+    config: Files = (),
+):
+    """Print the runs behind a table, and of each whether it is current."""
+    from muxplm.provenance import tell
+
+    for line in tell(path, configuration.load(config)):
+        print(line)
+
+
+@app.command()
 def power(
     seeds: Annotated[str, typer.Option(help="How many training seeds, several numbers.")] = "2,3,5",
     config: Files = (),
@@ -219,10 +231,7 @@ def power(
     """Print how often each claim would come out right, with the spreads that were measured."""
     from muxplm.reporting.claims import power_table
 
-    numbers = [int(n) if n.isdecimal() else 0 for n in seeds.split(",")]
-    if min(numbers) < 2:
-        raise ConfigError(f"--seeds {seeds!r}: give numbers from 2 on, such as 2,3,5")
-    print(power_table(configuration.load(config), numbers))
+    print(power_table(configuration.load(config), seed_counts(seeds)))
 
 
 @app.command()
@@ -262,9 +271,7 @@ def export(
     """Write a fine-tuned model with tokenizer and model card, ready for the Hub."""
     from muxplm.export import export, settings_of
 
-    if results is None and not configuration.DEFAULT.exists():
-        raise ConfigError(f"{configuration.DEFAULT} is not here: name a run with --results FOLDER")
-    settings = settings_of(results) if results else configuration.load(config)
+    settings = settings_of(results, config)
     name = known(model, settings.variants, "variant")
     export(settings, name, known(task, settings.tasks, "task"), destination)
 
@@ -279,9 +286,7 @@ def predict(
     ),
     batch_size: Annotated[int, typer.Option(min=1, help="Texts a pass, in whole groups.")] = 64,
     precision: Annotated[str, typer.Option(help="bf16, fp32 or auto.")] = "auto",
-    composition_seed: Annotated[
-        int | None, typer.Option(min=0, max=2**32 - 1, help="Shuffle with this seed.")
-    ] = None,
+    composition_seed: Annotated[int | None, SEED] = None,
     copies: Annotated[int, typer.Option(min=1, help="Ensemble: each text so often, up to N.")] = 1,
 ):
     """Label the texts of a file with a fine-tuned model. Texts longer than it takes are cut."""
@@ -338,29 +343,4 @@ def _share(settings, stage, model, processes):
 
 
 def main():
-    """Mistakes of the user end in one sentence and an exit code, not in a traceback."""
-    try:
-        sys.exit(app(standalone_mode=False))
-    except (ConfigError, DataError) as error:
-        _refuse(error)
-    except OSError as error:  # such as a path on which there is a file where a folder should be
-        if not error.filename:
-            raise
-        _refuse(f"{error.filename}: {error.strerror.lower()}: correct the path or what lies there")
-    except (MemoryError, RuntimeError) as error:  # torch has no class for it on CPUs
-        if "memory" not in str(error) and not isinstance(error, MemoryError):
-            raise
-        _refuse(f"out of memory ({in_one_line(error)}): fewer rows and more accumulation")
-    except Exception as error:
-        if not hasattr(error, "format_message"):  # typer's own, about the command line
-            raise
-        if type(error).__name__ == "NoArgsIsHelpError":
-            print(error.ctx.get_help())
-            sys.exit(error.exit_code)
-        command = error.ctx.command_path if error.ctx else "muxplm"
-        _refuse(f"{in_one_line(error.format_message()).rstrip('.')}: see `{command} --help`", 2)
-
-
-def _refuse(sentence, code=1):
-    print(f"muxplm: {sentence}", file=sys.stderr)
-    sys.exit(code)
+    refusals.run(app)

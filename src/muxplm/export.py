@@ -10,7 +10,7 @@ import transformers
 from transformers import AutoTokenizer
 
 from muxplm.batching import token_limit
-from muxplm.config import validate
+from muxplm.config import DEFAULT, load, validate
 from muxplm.files import (
     DataError,
     as_written,
@@ -21,6 +21,7 @@ from muxplm.files import (
     write_json,
     write_text,
 )
+from muxplm.mistakes import ConfigError
 from muxplm.models.build import load_config
 from muxplm.models.configuration import MuxConfig
 from muxplm.reporting.card import card
@@ -36,8 +37,12 @@ AUTO_CLASSES = (
 IMPORT = re.compile(r"^([ \t]*)from (muxplm[\w.]*) import ", re.MULTILINE)
 
 
-def settings_of(results: Path) -> Settings:
-    """The settings of the last run in a results folder, wherever that lies now."""
+def settings_of(results: Path | None, config) -> Settings:
+    """The settings of the last run in a results folder, wherever that lies now, or of `config`."""
+    if results is None:
+        if not DEFAULT.exists():
+            raise ConfigError(f"{DEFAULT} is not here: name a run with --results FOLDER")
+        return load(config)
     runs = sorted((results / "config").glob("*.json"), key=lambda file: file.stat().st_mtime)
     if not runs:
         raise DataError(f"{results}/config holds no settings: name the results folder of a run")

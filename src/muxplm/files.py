@@ -29,8 +29,8 @@ def written(path):
         if not isinstance(error, OSError) and "os error" not in str(error):
             raise
         raise DataError(
-            f"{path} cannot be written ({in_one_line(error)}): make room, or name a folder on another "
-            "disk, and run again"
+            f"{path} cannot be written ({in_one_line(error)}): make room or name another place, "
+            "and run again"
         ) from None
 
 
@@ -104,7 +104,7 @@ def write_json(path, value):
 
 def made(path) -> Path:
     """`path`, or DataError if no step has made it yet."""
-    if not Path(path).exists():
+    if not Path(path).is_file():
         raise DataError(f"{path} is missing: run the step that makes it first")
     return Path(path)
 

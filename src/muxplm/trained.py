@@ -8,6 +8,7 @@ changed, adopts it instead of training again.
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -70,6 +71,7 @@ def _done(path: str, run: dict):
     files.write_json(path, {key: run[key] for key in ("recipe", "sha256")})
 
 
+@cache
 def made_with() -> dict:
     """Versions of the code and of the libraries that numbers come from, and the machine."""
     packages = ("muxplm", "torch", "transformers", "tokenizers", "datasets")

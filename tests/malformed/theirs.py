@@ -91,7 +91,6 @@ def cases():
         "a sparse tensor": put(name, torch.ones(16, 32).to_sparse()),
         "integers": put(name, torch.ones(16, 32, dtype=torch.long)),
         "complex": put(name, torch.ones(16, 32, dtype=torch.complex64)),
-        "quantized": put(name, torch.quantize_per_tensor(torch.ones(16, 32), 1.0, 0, torch.qint8)),
         "on meta": put(name, torch.ones(16, 32, device="meta")),
         "a scalar": put(name, torch.tensor(1.0)),
         "NaN": lambda weights: weights[name].view(-1)[0].fill_(float("nan")),

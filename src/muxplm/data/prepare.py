@@ -197,6 +197,6 @@ def _write_blocks(file, stream, length: int, dtype: str, tokenizer) -> int:
             blocks = np.empty((full, length), dtype)
             blocks[:, 0], blocks[:, -1] = tokenizer.cls_token_id, tokenizer.sep_token_id
             blocks[:, 1:-1] = np.reshape(pending[: full * body], (full, body))
-            blocks.tofile(file)
+            file.write(blocks.data)  # tofile() would not notice a full disk
             pending, written = pending[full * body :], written + full
     return written

@@ -1,6 +1,7 @@
 """Models by what they are trained for: transformers' own class at N = 1, else a multiplexed one."""
 
 import contextlib
+import re
 
 import torch
 from transformers import (
@@ -23,6 +24,10 @@ CLASSES = {
     "regression": AutoModelForSequenceClassification,
     "tagging": AutoModelForTokenClassification,
 }
+
+
+# Of an encoder; fine-tuning may leave out a layer of the demultiplexer.
+LAYER = re.compile(r"^(?!.*multiplexer).*\blayers?\.\d+\.")
 
 
 def new_model(objective: str, config):
@@ -49,6 +54,10 @@ def load_model(objective: str, folder, new_head: bool = False, **changes):
             folder, config=config, dtype=torch.float32, output_loading_info=True
         )
     missing = found["missing_keys"]
+    if more := sorted(name for name in found["unexpected_keys"] if LAYER.search(name)):
+        raise DataError(
+            f"{folder} has a layer that its config.json leaves out ({more[0]}): make it again"
+        )
     if new_head:
         body = f"{model.base_model_prefix}."
         missing = {name for name in missing if name.startswith(body) and ".pooler." not in name}
