@@ -28,16 +28,17 @@ from test_workflow import Copy
 from muxplm import experiments
 
 KINDS = ("job", "writing job", "head", "all")
-GAPS = 1.0, 14.0  # seconds between a start or a kill and the next
+GAPS = 1.0, 20.0  # seconds between a start or a kill and the next
+SMALL = {"families": ["bert", "mux-bert"], "sizes": ["base"], "tasks": ["sst2"]}
 PATIENCE = 4.0  # seconds in which a job has to begin to write
 
 
 class Run:
     """The workflow in a copy of the repository; the tables and figures whose bytes may not vary."""
 
-    def __init__(self, bundle: str, folder: Path):
+    def __init__(self, bundle: str, small: bool, folder: Path):
         self.copy = Copy(folder)
-        change = self.copy.write("bundle.yaml", {"bundle": bundle})
+        change = self.copy.write("bundle.yaml", {"bundle": bundle} | (SMALL if small else {}))
         self.settings = self.copy.settings(change)
         self.files = [*self.copy.configfiles, change]
         paths, axes = self.settings.paths, self.settings.axes
@@ -124,14 +125,14 @@ class Run:
         return [d for f in folders for d in (self.copy.folder / f).glob("*/**/.*.draft")]
 
 
-def disturbed(bundle: str, kills: int, rng: random.Random, expected: dict, folder: Path) -> dict:
+def disturbed(bundle, kills: int, small: bool, rng, expected: dict, folder: Path) -> dict:
     """Passes of the whole DAG until `kills` kills have hit; AssertionError where one left a trace."""
     done, passes, starts = Counter(), 0, 0
     while done.total() < kills:
         passes += 1
         pass_folder = folder / f"{bundle}-{passes}"
         pass_folder.mkdir()
-        run, whole = Run(bundle, pass_folder), {}
+        run, whole = Run(bundle, small, pass_folder), {}
         while True:
             run.start()
             starts += 1
@@ -172,18 +173,19 @@ def main():
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--bundles", nargs="+", default=["all", "task", "cell"])
+    parser.add_argument("--small", action="store_true", help="four models on one task")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="kills-")).resolve()
     start = time.monotonic()
     (folder / "undisturbed").mkdir()
-    run = Run("all", folder / "undisturbed")
+    run = Run("all", options.small, folder / "undisturbed")
     run.start()
     assert run.process.wait() == 0, f"the undisturbed run failed: {run.copy.folder}/said.log"
     expected = run.results()
     print(f"undisturbed: {len(expected)} files, {time.monotonic() - start:.0f} s", flush=True)
     for bundle in options.bundles:
         rng = random.Random(f"{options.seed} {bundle}")
-        told = disturbed(bundle, options.kills, rng, expected, folder)
+        told = disturbed(bundle, options.kills, options.small, rng, expected, folder)
         print(
             json.dumps({"bundle": bundle, **told, "seconds": time.monotonic() - start}), flush=True
         )

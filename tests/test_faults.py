@@ -8,6 +8,8 @@ import threading
 import time
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from malformed import world
 from malformed.weights import OTHER
@@ -177,6 +179,22 @@ def test_content_of_another_shape_is_named():
             raise mistake
     with pytest.raises(ZeroDivisionError), files.as_written("x.json"):
         raise ZeroDivisionError
+
+
+# --- A word without end ------------------------------------------------------------------------------
+
+
+def test_a_word_of_a_million_letters_changes_no_vocabulary(run):
+    """And does not keep the tokenizer's trainer busy for hours."""
+    file = run / "mirror/corpus/text.parquet"
+    texts = pq.read_table(file)["text"].to_pylist()
+    settings = configuration.load(["local.json"])
+    found = []
+    for more in ("", " " + "abcdefghij" * 100_000):
+        pq.write_table(pa.table({"text": [text + more for text in texts[:3]] + texts[3:]}), file)
+        assert muxplm("tokenizer --config local.json") == (0, "")
+        found.append(Path(settings.paths.tokenizer).read_bytes())
+    assert found[0] == found[1]
 
 
 # --- Provenance ------------------------------------------------------------------------------------

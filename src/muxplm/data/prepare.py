@@ -3,6 +3,7 @@
 Each fills its folder as a whole or not at all.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import count, islice
@@ -29,6 +30,8 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 # No token types: [SEP] tells the two texts of a pair apart.
 MODEL_INPUTS = ["input_ids", "attention_mask"]
 TOKENIZER_DOCUMENTS = 2_000_000  # more text does not change a vocabulary
+# No word to a tokenizer, which gives up after 100 letters; its trainer would take hours over a million.
+ENDLESS = re.compile(r"\w{1000,}")
 
 
 # --- Tokenizer ---------------------------------------------------------------------------------
@@ -41,7 +44,10 @@ def prepare_tokenizer(settings: Settings):
         tokenizer = _pretrained(wanted.pretrained, wanted.revision)
     else:
         vocabulary = _train_vocabulary(
-            lambda: islice(documents(settings, "train"), TOKENIZER_DOCUMENTS),
+            lambda: (
+                ENDLESS.sub(" ", text)
+                for text in islice(documents(settings, "train"), TOKENIZER_DOCUMENTS)
+            ),
             wanted.vocab_size,
             SPECIAL + [f"[unused{i}]" for i in range(wanted.unused)],
         )
