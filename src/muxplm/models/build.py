@@ -45,8 +45,9 @@ def load_config(folder, **changes):
 def load_model(objective: str, folder, new_head: bool = False, **changes):
     """The model saved in `folder`, in float32; `changes` override values of its config.
 
-    new_head: weights of the head (a pooler is a part of it) that the folder lacks are drawn fresh. A
-    folder that is missing, damaged, of another shape or that lacks anything else is a DataError.
+    new_head: weights of the head (a pooler is a part of it), and of a demultiplexer to which `changes`
+    give another depth, are drawn fresh where the folder lacks them. A folder that is missing, damaged,
+    of another shape or that lacks anything else is a DataError.
     """
     config = load_config(folder, **changes)
     with _whole(folder):
@@ -59,8 +60,12 @@ def load_model(objective: str, folder, new_head: bool = False, **changes):
             f"{folder} has a layer that its config.json leaves out ({more[0]}): make it again"
         )
     if new_head:
-        body = f"{model.base_model_prefix}."
-        missing = {name for name in missing if name.startswith(body) and ".pooler." not in name}
+        body, parts = f"{model.base_model_prefix}.", [".pooler."]
+        if (
+            "demultiplexer_layers" in changes
+        ):  # fine-tuning may ask for one more, which it does not read
+            parts += [".demultiplexer.layers.", ".demultiplexer.norms."]
+        missing = {n for n in missing if n.startswith(body) and not any(p in n for p in parts)}
     check_weights(model, missing, folder)
     return model
 
