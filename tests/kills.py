@@ -28,7 +28,7 @@ from test_workflow import Copy
 from muxplm import experiments
 
 KINDS = ("job", "writing job", "head", "all")
-GAPS = 1.0, 20.0  # seconds between a start or a kill and the next
+GAPS = 0.02, 0.15  # of an undisturbed run's seconds, between a start or a kill and the next
 SMALL = {"families": ["bert", "mux-bert"], "sizes": ["base"], "tasks": ["sst2"]}
 PATIENCE = 4.0  # seconds in which a job has to begin to write
 
@@ -125,7 +125,7 @@ class Run:
         return [d for f in folders for d in (self.copy.folder / f).glob("*/**/.*.draft")]
 
 
-def disturbed(bundle, kills: int, small: bool, rng, expected: dict, folder: Path) -> dict:
+def disturbed(bundle, kills: int, small: bool, rng, gaps, expected: dict, folder: Path) -> dict:
     """Passes of the whole DAG until `kills` kills have hit; AssertionError where one left a trace."""
     done, passes, starts = Counter(), 0, 0
     while done.total() < kills:
@@ -138,7 +138,7 @@ def disturbed(bundle, kills: int, small: bool, rng, expected: dict, folder: Path
             starts += 1
             while run.process.poll() is None:
                 with suppress(subprocess.TimeoutExpired):
-                    run.process.wait(rng.uniform(*GAPS))
+                    run.process.wait(rng.uniform(*gaps))
                     break
                 kind = rng.choice(KINDS)
                 if done.total() < kills:
@@ -182,10 +182,12 @@ def main():
     run.start()
     assert run.process.wait() == 0, f"the undisturbed run failed: {run.copy.folder}/said.log"
     expected = run.results()
-    print(f"undisturbed: {len(expected)} files, {time.monotonic() - start:.0f} s", flush=True)
+    undisturbed = time.monotonic() - start
+    gaps = [share * undisturbed for share in GAPS]
+    print(f"undisturbed: {len(expected)} files, {undisturbed:.0f} s", flush=True)
     for bundle in options.bundles:
         rng = random.Random(f"{options.seed} {bundle}")
-        told = disturbed(bundle, options.kills, options.small, rng, expected, folder)
+        told = disturbed(bundle, options.kills, options.small, rng, gaps, expected, folder)
         print(
             json.dumps({"bundle": bundle, **told, "seconds": time.monotonic() - start}), flush=True
         )
