@@ -22,7 +22,7 @@ export PYTHONNOUSERSITE := 1
 ENV := .venv/.installed
 SNAKEMAKE := .venv/bin/snakemake --cores $(CORES)
 
-.PHONY: help table1 all report smoke test test-cluster docs lint pins clean distclean
+.PHONY: help table1 all report smoke test test-faults test-cluster docs lint pins clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,14 @@ smoke: $(ENV) ## Run every rule, on tiny data
 
 test: $(ENV) ## Run the whole test suite, the smoke DAG included
 	@.venv/bin/pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+
+KILLS ?= 100
+SEED ?= 0
+BUNDLES ?= all task cell
+
+test-faults: $(ENV) ## Every malformed input; the smoke DAG under KILLS random kills for each bundle (SEED)
+	@.venv/bin/pytest -q tests/test_malformed.py tests/test_faults.py --every-input
+	@.venv/bin/python tests/kills.py --kills $(KILLS) --seed $(SEED) --bundles $(BUNDLES)
 
 test-cluster: $(ENV) ## Run the smoke DAG through a real SLURM on this machine (Debian, root)
 	@tests/cluster/run.sh

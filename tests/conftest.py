@@ -78,3 +78,7 @@ def tokenizer():
     raw.pre_tokenizer = pre_tokenizers.Whitespace()
     raw.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     return BertTokenizerFast(tokenizer_object=raw, model_max_length=40)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--every-input", action="store_true", help="all malformed inputs")

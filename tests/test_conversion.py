@@ -461,7 +461,9 @@ def test_fine_tuning_reads_two_layers_however_many_were_pretrained(
     w = make_weights(c)
     converted(tmp_path, c, w)
     changes = finetuning_changes(load_config(tmp_path / "ours"))
-    model = load_model(OBJECTIVES[head], tmp_path / "ours", num_labels=LABELS, **changes).eval()
+    model = load_model(
+        OBJECTIVES[head], tmp_path / "ours", True, num_labels=LABELS, **changes
+    ).eval()
     w = {name: tensor for name, tensor in w.items() if "dense_4" not in name}
     w |= {"demux_module.dense_3.weight": torch.zeros(16, 16)}
     w |= {name: t for name, t in model.state_dict().items() if name.startswith("classifier.")}

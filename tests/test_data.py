@@ -598,6 +598,7 @@ def test_broken_blocks(tmp_path):
     settings = make_settings(tmp_path)
     assert "is missing: run the step" in fault(prepare.read_blocks, settings, "train")
     manifest = {"dtype": "uint16", "block_length": 16, "blocks": {"train": 4}}
+    manifest |= {"sha256": {"train": 64 * "0"}}
     folder = Path(settings.paths.blocks).parent
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text(json.dumps(manifest))
@@ -605,7 +606,11 @@ def test_broken_blocks(tmp_path):
     message = fault(prepare.read_blocks, settings, "train")
     assert "train.bin is broken" in message
     assert "delete its folder and run again" in message
-    assert "muxology.bin is broken" in fault(prepare.read_blocks, settings, "muxology")
+    assert "manifest.json is not what" in fault(prepare.read_blocks, settings, "muxology")
+    # Its checksum is right, and there is too little in it.
+    checksum = sha256(folder / "train.bin")
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"sha256": {"train": checksum}}))
+    assert "train.bin is broken" in fault(prepare.read_blocks, settings, "train")
 
 
 # --- The presets for real data -----------------------------------------------------------------

@@ -127,3 +127,14 @@ def test_from_ones_own_data_to_a_model(dialect, learnt, tmp_path, monkeypatch, t
     labels = names["data"]["validation"]["label"][:100]
     right = [f["label"] == label for f, label in zip(names["found"], labels, strict=True)]
     assert sum(right) > 100 * learnt
+
+
+def test_the_page_on_clusters_names_what_there_is():
+    """At most ten lines to the first submission; the files that the page names exist."""
+    (start,) = blocks("cluster.md", "bash")
+    assert len(start.strip().splitlines()) <= 10
+    page, root = (DOCS / "cluster.md").read_text(), DOCS.parent
+    for file in re.findall(r"(?:config|workflow/profiles)/[\w./]*\w", page):
+        assert (root / file).exists(), file
+    for test in re.findall(r"`(tests/\w+\.py)`", page):
+        assert (root / test).exists()

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from muxplm import config
 from muxplm.cli import app
 from muxplm.data.prepare import prepare_tokenizer, read_tokenizer
-from muxplm.files import DataError, write_json
+from muxplm.files import DataError, sha256, write_json
 from muxplm.model_config import model_config
 from muxplm.models.build import CLASSES
 from muxplm.tasks import TASKS
@@ -43,7 +43,7 @@ def results(tmp_path_factory):
             cell = Path(settings.paths.finetuned(name, task, 1)).parent
             CLASSES[TASKS[task].kind].from_config(model).save_pretrained(cell)
             write_json(cell / "run.json", {"stage": "finetune"})
-            write_json(cell / "done.json", {})
+            write_json(cell / "done.json", {"sha256": sha256(cell / "model.safetensors")})
             metric = TASKS[task].metric
             runs = [
                 {"training_seed": 1, "composition_seed": seed, "metrics": {metric: 0.5 + seed / 10}}

@@ -4,6 +4,8 @@ from muxplm import config as configuration
 from muxplm import experiments, hub, recipes
 from muxplm.mistakes import ConfigError, nearest
 
+PRECISIONS = ("bf16", "fp32", "auto")
+
 
 def settings_of_job(files, recipe: str, stage: str, *names: str, **cell: str):
     """The settings of `files`, if the names are in them and they give the recipe that a job was told.
@@ -21,8 +23,12 @@ def settings_of_job(files, recipe: str, stage: str, *names: str, **cell: str):
     }
     titles = {"model": "variant", "timed": "set of models", "seed": "training seed"}
     for key, value in cell.items():
-        for name in value.split(",") if value else ():
+        several = key in ("task", "seed")  # "": all
+        for name in filter(None, value.split(",")) if several else [value]:
             known(name, names_of[key], titles.get(key, key))
+    if stage in ("prime", "pretrain") and stage not in settings.variants[cell["model"]].stages:
+        made = ", ".join(settings.variants[cell["model"]].stages)
+        raise ConfigError(f"variant {cell['model']} has no stage {stage}; known: {made}")
     for name in names:
         known(name, experiments.targets(), "table or figure")
     if "task" in cell:
@@ -73,3 +79,11 @@ def share(settings, stage, model, processes):
     from muxplm.training.processes import launch
 
     launch(processes, settings.training(stage, model).rows)
+
+
+def seed_counts(seeds: str) -> list[int]:
+    """Of "2,3,5", which are numbers of training seeds."""
+    numbers = [int(n) if n.isdecimal() else 0 for n in seeds.split(",")]
+    if min(numbers) < 2:
+        raise ConfigError(f"--seeds {seeds!r}: give numbers from 2 on, such as 2,3,5")
+    return numbers

@@ -1,6 +1,5 @@
 """The `muxplm` command: one sub-command a step of the workflow. Heavy imports wait for their step."""
 
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -9,11 +8,9 @@ import typer
 import yaml
 
 from muxplm import config as configuration
-from muxplm import experiments
-from muxplm.arguments import cells_of_job, known, settings_of_job, share, task_list
+from muxplm import experiments, refusals
+from muxplm.arguments import cells_of_job, known, seed_counts, settings_of_job, share, task_list
 from muxplm.benchmarks.commands import app as benchmarks
-from muxplm.files import DataError
-from muxplm.mistakes import ConfigError
 from muxplm.options import Files, Model, Processes, Recipe, Seeds, Tasks
 from muxplm.using import app as using
 
@@ -28,15 +25,11 @@ def _print_version(wanted: bool):
         raise typer.Exit
 
 
+VERSION = typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+
+
 @app.callback()
-def options(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print it and stop."
-        ),
-    ] = False,
-):
+def options(version: Annotated[bool, VERSION] = False):
     """MUX-PLMs reproduced: a sub-command for each step of the workflow, and for using its models."""
 
 
@@ -192,9 +185,11 @@ def table(name: str, config: Files = (), recipe: Recipe = ""):
     """Write one table as .tex, .csv and .md."""
     known(name, experiments.TABLES, "table", "one of the package's")
     settings = settings_of_job(config, recipe, "tables", name)
+    from muxplm.provenance import name_stale
     from muxplm.reporting.tables import build
 
     build(name, settings)
+    name_stale(experiments.TABLES[name], settings)
 
 
 @app.command()
@@ -202,9 +197,11 @@ def figure(name: str, config: Files = (), recipe: Recipe = ""):
     """Draw one figure as .pdf and .png, its data as .csv."""
     known(name, experiments.FIGURES, "figure", "one of the package's")
     settings = settings_of_job(config, recipe, "figures", name)
+    from muxplm.provenance import name_stale
     from muxplm.reporting.figures import draw
 
     draw(name, settings)
+    name_stale(experiments.FIGURES[name], settings)
 
 
 @app.command()
@@ -217,6 +214,20 @@ def claims(config: Files = (), recipe: Recipe = ""):
 
 
 @app.command()
+def provenance(
+    path: Annotated[
+        Path, typer.Argument(help="A table or figure, e.g. results/tables/table1.tex.")
+    ],
+    config: Files = (),
+):
+    """Print the runs behind a table, and of each whether it is current."""
+    from muxplm.provenance import tell
+
+    for line in tell(path, configuration.load(config)):
+        print(line)
+
+
+@app.command()
 def power(
     seeds: Annotated[str, typer.Option(help="How many training seeds, several numbers.")] = "2,3,5",
     config: Files = (),
@@ -224,10 +235,7 @@ def power(
     """Print how often each claim would come out right, with the spreads that were measured."""
     from muxplm.reporting.claims import power_table
 
-    numbers = [int(n) if n.isdecimal() else 0 for n in seeds.split(",")]
-    if min(numbers) < 2:
-        raise ConfigError(f"--seeds {seeds!r}: give numbers from 2 on, such as 2,3,5")
-    print(power_table(configuration.load(config), numbers))
+    print(power_table(configuration.load(config), seed_counts(seeds)))
 
 
 @app.command()
@@ -282,9 +290,4 @@ def schema():
 
 
 def main():
-    """Mistakes of the user end in their own words and exit code 1, not in a traceback."""
-    try:
-        app()
-    except (ConfigError, DataError) as error:
-        print(f"muxplm: {error}", file=sys.stderr)
-        sys.exit(1)
+    refusals.run(app)

@@ -25,8 +25,20 @@ def validate(raw: dict) -> Settings:
     except ValidationError as error:
         if (numbers := _with_numbers(raw, error)) is not None:
             return validate(numbers)
-        lines = dict.fromkeys(explain(problem, Settings) for problem in error.errors())
-        raise ConfigError("\n".join(f"config: {line}" for line in lines)) from None
+        raise ConfigError("\n".join(f"config: {line}" for line in _mistakes(error))) from None
+
+
+def _mistakes(error: ValidationError) -> list[str]:
+    """One line each, at most three."""
+    problems = error.errors()
+    whole = [p["loc"][0] for p in problems if p["type"] == "missing" and len(p["loc"]) == 1]
+    if len(whole) > 3:  # none of the default's keys, more likely than as many slips
+        return [
+            f"{DEFAULT} is not read or is none: it lacks {', '.join(whole[:3])} and "
+            f"{len(whole) - 3} more keys; start in the repository's root"
+        ]
+    lines = list(dict.fromkeys(explain(problem, Settings) for problem in problems))
+    return lines if len(lines) <= 3 else [*lines[:2], f"and {len(lines) - 2} mistakes more"]
 
 
 def _with_numbers(raw: dict, error: ValidationError) -> dict | None:
@@ -64,11 +76,13 @@ def load(files=()) -> Settings:
             # YAML reads JSON too, but takes JSON's 1e-06 for text.
             parse = json.loads if file.suffix == ".json" else yaml.safe_load
             content = parse(file.read_text())
-        except (OSError, ValueError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             reason = " ".join(str(error).split())
             raise ConfigError(f"config: cannot read {file}: {reason}") from None
         if not isinstance(content, dict):
             raise ConfigError(f"config: {file} does not hold keys and values")
+        if strange := [key for key in content if not isinstance(key, str)]:
+            raise ConfigError(f"config: {file}: {strange[0]!r} is no name of a setting: delete it")
         raw = merge(raw, content)
     return validate(raw)
 

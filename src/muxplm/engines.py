@@ -35,7 +35,7 @@ class OnnxModel:
             raise DataError(
                 f"{file} cannot be read ({in_one_line(error)}): copy it again"
             ) from None
-        self.config = AutoConfig.from_pretrained(folder)
+        self.config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         self.taken = [given.name for given in self.session.get_inputs()]
 
     def __call__(self, **inputs) -> dict[str, torch.Tensor]:

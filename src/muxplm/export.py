@@ -10,11 +10,22 @@ from importlib.metadata import version
 from pathlib import Path
 
 import transformers
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoTokenizer
 
 from muxplm.batching import token_limit
-from muxplm.config import validate
-from muxplm.files import DataError, atomic_folder, read_json, write_json, write_text
+from muxplm.config import DEFAULT, load, validate
+from muxplm.files import (
+    DataError,
+    as_written,
+    atomic_folder,
+    made,
+    read_json,
+    sha256,
+    write_json,
+    write_text,
+)
+from muxplm.mistakes import ConfigError
+from muxplm.models.build import load_config
 from muxplm.models.configuration import MuxConfig, PrunedBertConfig
 from muxplm.reporting.card import card
 from muxplm.settings import Settings
@@ -30,8 +41,12 @@ AUTO_CLASSES = (
 IMPORT = re.compile(r"^([ \t]*)from (muxplm[\w.]*) import ", re.MULTILINE)
 
 
-def settings_of(results: Path) -> Settings:
-    """The settings of the last run in a results folder, wherever that lies now."""
+def settings_of(results: Path | None, config) -> Settings:
+    """The settings of the last run in a results folder, wherever that lies now, or of `config`."""
+    if results is None:
+        if not DEFAULT.exists():
+            raise ConfigError(f"{DEFAULT} is not here: name a run with --results FOLDER")
+        return load(config)
     runs = sorted((results / "config").glob("*.json"), key=lambda file: file.stat().st_mtime)
     if not runs:
         raise DataError(f"{results}/config holds no settings: name the results folder of a run")
@@ -53,7 +68,12 @@ def export(settings: Settings, name: str, task: str, destination: Path, onnx: st
     for path in (weights, tokenizer):
         if not path.exists():
             raise DataError(f"{path} is missing: make it with `snakemake --cores all {path}`")
-    config = AutoConfig.from_pretrained(weights.parent)
+    with as_written(weights):
+        checksum = read_json(weights)["sha256"]
+    file = made(weights.with_name("model.safetensors"))
+    if not file.is_file() or sha256(file) != checksum:
+        raise DataError(f"{weights.parent} is not what was trained: delete it and run again")
+    config = load_config(weights.parent)
     limit = token_limit(config)
     content = card(settings, name, task, seed, limit, destination.name, onnx)
     with atomic_folder(destination) as draft:

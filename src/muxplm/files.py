@@ -19,6 +19,36 @@ def in_one_line(error: Exception) -> str:
 
 
 @contextlib.contextmanager
+def written(path):
+    """Turns what the system says while `path` is written into a DataError."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:  # libraries written in Rust have classes of their own for it
+        if not isinstance(error, OSError) and "os error" not in str(error):
+            raise
+        raise DataError(
+            f"{path} cannot be written ({in_one_line(error)}): make room or name another place, "
+            "and run again"
+        ) from None
+
+
+@contextlib.contextmanager
+def as_written(path):
+    """Turns what comes of reading content of another shape than its step wrote into a DataError."""
+    try:
+        yield
+    except DataError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {in_one_line(error)}"
+        raise DataError(
+            f"{path} is not what its step writes ({reason}): delete it and run again"
+        ) from None
+
+
+@contextlib.contextmanager
 def atomic_folder(folder):
     """Yields a new folder to fill; it takes the place of `folder` only if nothing was raised.
 
@@ -26,18 +56,19 @@ def atomic_folder(folder):
     """
     folder = Path(folder)
     draft = folder.with_name(f".{folder.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    try:
-        yield draft
-        for path in (*draft.rglob("*"), draft):
-            _flush(path)
-    except BaseException:
+    with written(folder):
         shutil.rmtree(draft, ignore_errors=True)
-        raise
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(draft, folder)
-    _flush(folder.parent)
+        draft.mkdir(parents=True)
+        try:
+            yield draft
+            for path in (*draft.rglob("*"), draft):
+                _flush(path)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(draft, folder)
+        _flush(folder.parent)
 
 
 def _flush(path: Path):
@@ -50,11 +81,8 @@ def _flush(path: Path):
 
 
 def write_bytes(path, content: bytes):
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_bytes(content)
-    os.replace(draft, path)
+    with written(path), replacing(Path(path)) as file:
+        file.write(content)
 
 
 def write_parquet(path, table):
@@ -76,7 +104,7 @@ def write_json(path, value):
 
 def made(path) -> Path:
     """`path`, or DataError if no step has made it yet."""
-    if not Path(path).exists():
+    if not Path(path).is_file():
         raise DataError(f"{path} is missing: run the step that makes it first")
     return Path(path)
 
@@ -84,7 +112,9 @@ def made(path) -> Path:
 def read_json(path):
     try:
         return json.loads(made(path).read_text(encoding="utf-8"))
-    except ValueError as error:
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({in_one_line(error)}): replace it") from None
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON ({error}): delete it and run again") from None
 
 

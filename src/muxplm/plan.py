@@ -105,6 +105,13 @@ def remarks(costs: dict[Job, Cost], settings: Settings) -> list[str]:
     )
     slow = sorted({job.stage for job, c in costs.items() if c.seconds > _limit(job, settings)})
     lines += [f"Some jobs would outlast resources.{stage}.runtime." for stage in slow]
+    longest = max(costs, key=lambda job: costs[job].seconds)
+    memory = {settings.resources_of(job.stage).mem_mb: job.stage for job in costs}
+    lines.append(
+        f"Longest job: {longest.stage} {longest.name}, {_duration(costs[longest].seconds)} of its limit "
+        f"of {_duration(_limit(longest, settings))}. Most memory asked: {max(memory) / 1000:g} GB "
+        f"({memory[max(memory)]})."
+    )
     at_once = settings.plan.jobs_at_once
     scratch = sorted((c.scratch for c in costs.values()), reverse=True)[:at_once]
     if sum(scratch):

@@ -99,7 +99,7 @@ def load(folder, columns, copies):
     try:
         with _quiet():
             task, settings, model = _read_model(folder)
-            tokenizer = AutoTokenizer.from_pretrained(folder)
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except DataError:
         raise
     except Exception as error:  # damage comes as anything: tokenizers raises Exception itself
@@ -120,7 +120,9 @@ def load(folder, columns, copies):
 
 
 def _read_model(folder):
-    title = (AutoConfig.from_pretrained(folder).architectures or ["model"])[0]
+    # Else transformers asks on the terminal whether code that lies there may run.
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    title = (config.architectures or ["model"])[0]
     kind = next((end for end in TASKS if title.endswith(end)), None)
     if kind is None:
         raise DataError(f"{folder} holds a {title}, which predicts no labels: fine-tune it first")
@@ -130,12 +132,7 @@ def _read_model(folder):
     model, found = model_class.from_pretrained(
         folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
     )
-    if missing := found["missing_keys"]:
-        names = ", ".join(sorted(missing)[:3])
-        raise DataError(f"{folder} lacks weights that its model needs ({names}): copy it again")
-    for name, weight in model.state_dict().items():
-        if weight.is_floating_point() and not weight.isfinite().all():
-            raise DataError(f"{folder} has weights that are no numbers ({name}): train it again")
+    check_weights(model, found["missing_keys"], folder)
     return task, dict(settings), model
 
 

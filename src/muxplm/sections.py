@@ -24,12 +24,13 @@ def _each_once(values: list) -> list:
 
 def _folder(path: str) -> str:
     # Snakemake reads braces as wildcards; a line's end has no place in a shell line.
-    if not path.strip() or set(path) & set("{}\n\r\t") or path.startswith("-"):
+    if not path.strip() or path.startswith("-") or not path.isprintable() or set(path) & set("{}"):
         raise ValueError(f"{path!r} is no folder that a rule can name: leave out braces and tabs")
     return path.rstrip("/") or "/"
 
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=10**9)]
+Size = Annotated[int, Field(ge=1, le=100_000)]  # of a layer
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Once = AfterValidator(_each_once)
 Folder = Annotated[str, AfterValidator(_folder)]
@@ -45,7 +46,7 @@ TaskName = Literal[tuple(tasks.TASKS)]
 
 class Section(BaseModel):
     # strict: a quoted number, or `5e-5` (which YAML reads as text), is a mistake to point out.
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Synthetic(Section):
@@ -88,11 +89,11 @@ class Tokenizer(Section):
 class Shape(Section):
     """Encoder sizes. `embedding` is ELECTRA's; null means the hidden size."""
 
-    layers: Positive
-    hidden: Positive
-    heads: Positive
-    intermediate: Positive
-    embedding: Positive | None = None
+    layers: Annotated[int, Field(ge=1, le=1000)]
+    hidden: Size
+    heads: Size
+    intermediate: Size
+    embedding: Size | None = None
 
     @model_validator(mode="after")
     def _heads_divide(self):

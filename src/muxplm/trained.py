@@ -1,6 +1,6 @@
 """Trained models on disk: a folder that is whole or not there, with what it was made from.
 
-run.json beside the weights holds the recipe and the weights' checksum, so that a job that finds its own
+run.json beside the weights holds the recipe and each file's checksum, so that a job that finds its own
 result there, because Snakemake was stopped before it noted it or because another cell of the job is what
 changed, adopts it instead of training again.
 """
@@ -8,6 +8,7 @@ changed, adopts it instead of training again.
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -19,22 +20,30 @@ WEIGHTS, RUN = "model.safetensors", "run.json"
 
 def adopt(path: str, recipe: dict) -> bool:
     """Whether the folder of `path`, a done.json, holds this recipe's weights; if so, it is done."""
-    weights = Path(path).with_name(WEIGHTS)
-    if recorded(path) != digest(recipe) or not weights.exists():
+    folder, run = Path(path).parent, _run_of(path)
+    if run.get("recipe") != digest(recipe):
         return False
-    run = files.read_json(Path(path).with_name(RUN))
-    if run["sha256"] != files.sha256(weights):
-        return False
+    # Runs of earlier versions list their weights alone.
+    wanted = run.get("files") or {WEIGHTS: run.get("sha256")}
+    for name, checksum in wanted.items():
+        if not (folder / name).is_file() or files.sha256(folder / name) != checksum:
+            return False
     _done(path, run)
     return True
 
 
 def recorded(path: str) -> str | None:
     """The recipe that the folder of `path` says it was made by; None if it says none."""
+    return _run_of(path).get("recipe")
+
+
+def _run_of(path: str) -> dict:
+    """run.json beside `path`, a done.json; empty if there is none that can be read."""
     try:
-        return files.read_json(Path(path).with_name(RUN)).get("recipe")
+        run = files.read_json(Path(path).with_name(RUN))
     except files.DataError:
-        return None
+        return {}
+    return run if isinstance(run, dict) else {}
 
 
 def save(model, path: str, recipe: dict, record: dict, extras=lambda folder: None):
@@ -45,11 +54,13 @@ def save(model, path: str, recipe: dict, record: dict, extras=lambda folder: Non
     with files.atomic_folder(Path(path).parent) as draft:
         model.save_pretrained(draft)
         extras(draft)
+        checksums = {file.name: files.sha256(file) for file in sorted(draft.iterdir())}
         run = {
             "recipe": digest(recipe),
             "settings": recipe,
             **record,
-            "sha256": files.sha256(draft / WEIGHTS),
+            "sha256": checksums[WEIGHTS],
+            "files": checksums,
             "made_with": made_with(),
         }
         files.write_json(draft / RUN, run)
@@ -60,6 +71,7 @@ def _done(path: str, run: dict):
     files.write_json(path, {key: run[key] for key in ("recipe", "sha256")})
 
 
+@cache
 def made_with() -> dict:
     """Versions of the code and of the libraries that numbers come from, and the machine."""
     packages = ("muxplm", "torch", "transformers", "tokenizers", "datasets")

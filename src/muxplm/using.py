@@ -5,8 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from muxplm import config as configuration
-from muxplm.arguments import known
+from muxplm.arguments import PRECISIONS, known
 from muxplm.mistakes import ConfigError
 from muxplm.options import Files, Model
 
@@ -16,6 +15,7 @@ Format = Annotated[
     Literal["torch", "onnx"],
     typer.Option("--format", help="onnx needs `pip install 'muxplm[onnx]'`."),
 ]
+SEED = typer.Option(min=0, max=2**32 - 1, help="Shuffle with this seed.")
 OnnxPrecision = Annotated[Literal["fp32", "int8"], typer.Option(help="Of an ONNX file.")]
 
 
@@ -30,7 +30,8 @@ def convert(
     destination: Annotated[Path, typer.Argument(help="The folder to write.")],
     revision: Annotated[str, typer.Option(help="Commit of the Hub's repository.")] = "",
     kind: Format = "torch",
-    precision: OnnxPrecision = "fp32",
+    precision: SEED = typer.Option(min=0, max=2**32 - 1, help="Shuffle with this seed.")
+OnnxPrecision = "fp32",
 ):
     """Turn a checkpoint of the paper's authors into a model that transformers loads.
 
@@ -56,15 +57,14 @@ def export(
         Path | None, typer.Option(help="A run's results folder, in the place of --config.")
     ] = None,
     kind: Format = "torch",
-    precision: OnnxPrecision = "fp32",
+    precision: SEED = typer.Option(min=0, max=2**32 - 1, help="Shuffle with this seed.")
+OnnxPrecision = "fp32",
 ):
     """Write a fine-tuned model with tokenizer and model card, ready for the Hub or onnxruntime."""
     onnx = _onnx(kind, precision)
     from muxplm.export import export, settings_of
 
-    if results is None and not configuration.DEFAULT.exists():
-        raise ConfigError(f"{configuration.DEFAULT} is not here: name a run with --results FOLDER")
-    settings = settings_of(results) if results else configuration.load(config)
+    settings = settings_of(results, config)
     name = known(model, settings.variants, "variant")
     export(settings, name, known(task, settings.tasks, "task"), destination, onnx)
 
@@ -79,13 +79,13 @@ def predict(
     ),
     batch_size: Annotated[int, typer.Option(min=1, help="Texts a pass, in whole groups.")] = 64,
     precision: Annotated[str, typer.Option(help="bf16, fp32 or auto.")] = "auto",
-    composition_seed: Annotated[int | None, typer.Option(help="Shuffle with this seed.")] = None,
+    composition_seed: Annotated[int | None, SEED] = None,
     copies: Annotated[int, typer.Option(min=1, help="Ensemble: each text so often, up to N.")] = 1,
 ):
     """Label the texts of a file with a fine-tuned model. Texts longer than it takes are cut."""
     from muxplm.prediction import predict
 
-    known(precision, ("bf16", "fp32", "auto"), "precision")
+    known(precision, PRECISIONS, "precision")
     predict(model, source, output, text, batch_size, precision, composition_seed, copies)
 
 

@@ -4,8 +4,8 @@
 onstart:
     try:  # a plan needs no commits, a run does
         configuration.check_pins(settings)
-    except configuration.ConfigError as error:
+        files.write_text(CONFIG, settings.model_dump_json(indent=1) + "\n")
+    except (configuration.ConfigError, files.DataError) as error:
         raise WorkflowError(str(error)) from None
-    files.write_text(CONFIG, settings.model_dump_json(indent=1) + "\n")
     progress.shorten(logger, workflow.dag, settings)
     scheduling.wake_for_jobs_alone(workflow.scheduler)

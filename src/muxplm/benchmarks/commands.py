@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from muxplm.arguments import known
+from muxplm.files import DataError
 
 app = typer.Typer(no_args_is_help=True, help="Time inference, training or a run of the workflow.")
 
@@ -42,6 +43,7 @@ def inference(
         "precisions": _listed(precisions, "precisions", ("fp32", "bf16", "int8")),
         "engines": _listed(engines, "engines", ("torch", "onnxruntime")),
     }
+    check_output(output)
     from muxplm.benchmarks.inference import Plan, run_benchmark
 
     run_benchmark(str(output), Plan(**lists, rounds=rounds, batch=batch), tricks)
@@ -63,6 +65,7 @@ def overhead(
 ):
     """What a pipeline and `muxplm predict` cost outside the model: microseconds a text and core."""
     n_values = tuple(int(k) for k in _listed(n, "n", ["1", *NUMBERS]))
+    check_output(output)
     from muxplm.benchmarks.overhead import run_benchmark
 
     run_benchmark(str(output), texts, n_values, rounds)
@@ -77,6 +80,7 @@ def training(
     large: Annotated[bool, typer.Option(help="The paper's base size too: takes minutes.")] = True,
 ):
     """Training steps of three sizes beside plain ones, and the memory that a step takes."""
+    check_output(output)
     from muxplm.benchmarks.training import LARGE, SHAPES, run_benchmark
 
     run_benchmark(str(output), rounds, [shape for shape in SHAPES if large or shape != LARGE])
@@ -97,3 +101,10 @@ def dag(
     from muxplm.benchmarks.dag import run_benchmark
 
     run_benchmark(str(output), results, than or None, cores)
+
+
+def check_output(file: Path):
+    """Before minutes are spent on what then cannot be written."""
+    there = next(folder for folder in file.absolute().parents if folder.exists())
+    if not there.is_dir():
+        raise DataError(f"{file} cannot be written ({there} is no folder): name another file")

@@ -3,6 +3,7 @@
 Each fills its folder as a whole or not at all.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import count, islice
@@ -13,13 +14,24 @@ from tokenizers import trainers
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
 
 from muxplm.data.sources import documents, muxology_text
-from muxplm.files import DataError, atomic_folder, made, read_json, sha256, write_json
+from muxplm.files import (
+    DataError,
+    as_written,
+    atomic_folder,
+    in_one_line,
+    made,
+    read_json,
+    sha256,
+    write_json,
+)
 from muxplm.settings import Settings
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 # No token types: [SEP] tells the two texts of a pair apart.
 MODEL_INPUTS = ["input_ids", "attention_mask"]
 TOKENIZER_DOCUMENTS = 2_000_000  # more text does not change a vocabulary
+# No word to a tokenizer, which gives up after 100 letters; its trainer would take hours over a million.
+ENDLESS = re.compile(r"\w{1000,}")
 
 
 # --- Tokenizer ---------------------------------------------------------------------------------
@@ -32,7 +44,10 @@ def prepare_tokenizer(settings: Settings):
         tokenizer = _pretrained(wanted.pretrained, wanted.revision)
     else:
         vocabulary = _train_vocabulary(
-            lambda: islice(documents(settings, "train"), TOKENIZER_DOCUMENTS),
+            lambda: (
+                ENDLESS.sub(" ", text)
+                for text in islice(documents(settings, "train"), TOKENIZER_DOCUMENTS)
+            ),
             wanted.vocab_size,
             SPECIAL + [f"[unused{i}]" for i in range(wanted.unused)],
         )
@@ -42,8 +57,14 @@ def prepare_tokenizer(settings: Settings):
 
 
 def read_tokenizer(settings: Settings) -> PreTrainedTokenizerBase:
-    """The tokenizer that `prepare_tokenizer` wrote. Raises DataError if it is missing."""
-    return AutoTokenizer.from_pretrained(made(settings.paths.tokenizer).parent)
+    """The tokenizer that `prepare_tokenizer` wrote. Raises DataError if it is missing or damaged."""
+    folder = made(settings.paths.tokenizer).parent
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except Exception as error:  # tokenizers raises Exception itself
+        raise DataError(
+            f"{folder} is damaged ({in_one_line(error)}): delete the folder and run again"
+        ) from None
 
 
 def prefix_token_ids(tokenizer: PreTrainedTokenizerBase, n: int) -> list[int]:
@@ -138,10 +159,14 @@ def read_blocks(settings: Settings, split: str) -> np.memmap:
     """The blocks of one split, read from disk as needed: integers of shape (blocks, length)."""
     manifest = read_json(settings.paths.blocks)
     file = Path(settings.paths.blocks).with_name(f"{split}.bin")
-    try:
+    with as_written(settings.paths.blocks):
         shape = (manifest["blocks"][split], manifest["block_length"])
-        return np.memmap(file, manifest["dtype"], mode="r", shape=shape)
-    except (OSError, ValueError, KeyError) as error:
+        dtype, checksum = np.dtype(manifest["dtype"]), manifest["sha256"][split]
+    try:
+        if sha256(file) != checksum:
+            raise ValueError("its checksum is another one")
+        return np.memmap(file, dtype, mode="r", shape=shape)
+    except (OSError, ValueError) as error:
         raise DataError(f"{file} is broken ({error}): delete its folder and run again") from error
 
 
@@ -178,6 +203,6 @@ def _write_blocks(file, stream, length: int, dtype: str, tokenizer) -> int:
             blocks = np.empty((full, length), dtype)
             blocks[:, 0], blocks[:, -1] = tokenizer.cls_token_id, tokenizer.sep_token_id
             blocks[:, 1:-1] = np.reshape(pending[: full * body], (full, body))
-            blocks.tofile(file)
+            file.write(blocks.data)  # tofile() would not notice a full disk
             pending, written = pending[full * body :], written + full
     return written

@@ -6,7 +6,15 @@ import pyarrow.parquet as pq
 
 from muxplm import hub, recipes
 from muxplm.data.sources import load_task
-from muxplm.files import made, read_json, sha256, write_json, write_parquet
+from muxplm.files import (
+    DataError,
+    as_written,
+    made,
+    read_json,
+    sha256,
+    write_json,
+    write_parquet,
+)
 from muxplm.recipes import digest
 from muxplm.settings import Settings
 
@@ -30,13 +38,23 @@ def prepare_task(name: str, split: str, settings: Settings):
 def read_task(name: str, part: str, settings: Settings) -> dict[str, list]:
     """What `prepare_task` wrote, by column: "train", "validation" or "validation_mismatched".
 
-    Raises DataError if a file is missing.
+    Raises DataError if a file is missing or damaged.
     """
     split = next(split for split, parts in hub.SPLITS.items() if part in parts)
     manifest = made(settings.paths.task_data(name, split))
-    return pq.read_table(made(manifest.with_name(f"{part}.parquet"))).to_pydict()
+    file = made(manifest.with_name(f"{part}.parquet"))
+    with as_written(manifest):
+        checksum = read_json(manifest)["sha256"][part]
+    if sha256(file) != checksum:
+        raise DataError(f"{file} is not what was written: delete {manifest} and run again")
+    return pq.read_table(file).to_pydict()
 
 
 def task_parts(name: str, split: str, settings: Settings) -> dict[str, int]:
     """The parts that `prepare_task` wrote of a split, with their numbers of rows."""
-    return read_json(settings.paths.task_data(name, split))["rows"]
+    manifest = settings.paths.task_data(name, split)
+    with as_written(manifest):
+        rows = read_json(manifest)["rows"]
+        if not rows.keys() & set(hub.SPLITS[split]):
+            raise ValueError("no rows")
+    return rows

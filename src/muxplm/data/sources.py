@@ -94,7 +94,7 @@ def _synthetic_task(task: Task, settings: Settings, parts):
 def _checked(task: Task, data: pa.Table, place: str) -> dict[str, list]:
     """The task's columns as lists, labels as codes; or DataError at the first fault."""
     _check_columns(task, data, place)
-    columns = {column: data[column].to_pylist() for column in (*task.columns, task.label)}
+    columns = {column: _values(data, column, place) for column in (*task.columns, task.label)}
     if _type_of(data, task.label) == "list of text":
         codes = {name: code for code, name in enumerate(task.labels)}
         # An unknown name stays as it is, for _label_fault to report.
@@ -110,6 +110,20 @@ def _checked(task: Task, data: pa.Table, place: str) -> dict[str, list]:
         if fault := _label_fault(task, label, texts[0]):
             raise DataError(f"{place}: row {row}, column {task.label!r} {fault}")
     return columns
+
+
+def _values(data: pa.Table, column: str, place: str) -> list:
+    try:
+        return data[column].to_pylist()
+    except UnicodeDecodeError:
+        for row, value in enumerate(data[column]):
+            try:
+                value.as_py()
+            except UnicodeDecodeError:
+                raise DataError(
+                    f"{place}: row {row}, column {column!r} is not UTF-8: write it as UTF-8"
+                ) from None
+        raise
 
 
 def _check_columns(task: Task, data: pa.Table, place: str):
@@ -276,7 +290,7 @@ def _local_documents(file: Path) -> Iterator[str]:
         raise DataError(f"{file} has no column 'text' of text: name the documents' column so")
     with _readable(file):
         for batch in parquet.iter_batches(batch_size=256, columns=["text"]):
-            yield from batch["text"].to_pylist()
+            yield from _values(pa.table(batch), "text", str(file))
 
 
 def _synthetic_corpus(settings: Settings):

@@ -5,7 +5,7 @@ Only here does a model compute attention by the eager implementation: no other h
 
 import torch
 
-from muxplm import files, lineage, recipes
+from muxplm import files, lineage, recipes, trained
 from muxplm.data.collation import stack
 from muxplm.data.prepare import read_blocks
 from muxplm.evaluation.language_modeling import BLOCKS
@@ -27,6 +27,7 @@ def write_muxology(settings, name: str):
     summary = {
         "recipe": recipes.digest(recipes.muxology(settings, name)),
         "model": name,
+        "made_with": trained.made_with(),
         "instances": variant.n,
         "layers": len(entropy),
         "blocks": len(chosen),

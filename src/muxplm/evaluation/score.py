@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from muxplm import files, recipes
+from muxplm import files, recipes, trained
 from muxplm.data.collation import PadRows, tokenize_task
 from muxplm.data.prepare import read_tokenizer
 from muxplm.data.rows import read_task, task_parts
@@ -82,7 +82,8 @@ def describe(settings, kind: str, name: str, task, rows) -> dict:
     """What a summary says before its scores. kind: "score", or another function of `recipes`."""
     recipe = recipes.digest(getattr(recipes, kind)(settings, name, task.name))
     names = {"model": name, "task": task.name, "metric": task.metric}
-    return {"recipe": recipe, **names, "rows": len(rows)}
+    how = {"precision": settings.precision, "made_with": trained.made_with()}
+    return {"recipe": recipe, **names, "rows": len(rows), **how}
 
 
 def score_orders(settings, name: str, task, rows, orders, folders=None) -> list[dict]:

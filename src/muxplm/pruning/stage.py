@@ -2,7 +2,7 @@
 
 import torch
 
-from muxplm import lineage, recipes, trained
+from muxplm import lineage, trained
 from muxplm.data.collation import PadRows
 from muxplm.files import read_json
 from muxplm.models.build import check_vocabulary, load_model
@@ -20,15 +20,17 @@ from muxplm.training.stages import cells_left
 
 def prune(settings, name: str, tasks, seeds):
     """Every task under every training seed; cells that are there already are left as they are."""
-    for task_name, seed, rows, tokenizer, path, recipe in cells_left(settings, name, tasks, seeds):
+    for task_name, seed, rows, tokenizer, path, recipe, scratch in cells_left(
+        settings, name, tasks, seeds
+    ):
         kind = TASKS[task_name].kind
         before = lineage.origin(settings, "prune", name, task_name, seed).folder
         model = load_model(kind, before)
         check_vocabulary(model, tokenizer, before)
         collate = PadRows(tokenizer.pad_token_id, getattr(model.config, "padded_length", None))
-        cell = (settings, name, task_name, seed, rows, collate, recipe)
+        cell = (settings, name, task_name, seed, rows, collate, recipe, scratch)
         by = {"cofi": _by_cofi, "fisher": _by_fisher}[settings.variants[name].pruner]
-        small, record, scratch = by(cell, model, before)
+        small, record = by(cell, model, before)
         if is_first():
             record = {"model": name, "task": task_name, "training_seed": seed} | record
             trained.save(small, path, recipe, {"stage": "prune"} | record)
@@ -36,27 +38,25 @@ def prune(settings, name: str, tasks, seeds):
                 f"prune {name} {task_name} seed {seed}: sparsity {record['sparsity']:.3f}",
                 flush=True,
             )
-            if scratch:
-                discard(scratch)
+            discard(scratch)
 
 
 def _by_fisher(cell, model, before):
-    settings, name, _, seed, rows, collate, _ = cell
+    settings, name, _, seed, rows, collate, _, _ = cell
     variant, training = settings.variants[name], settings.training("prune", name)
     stream = Rows(rows, collate, variant.n, seed)
     size = training.rows * variant.n
     batches = (stream.batch(i * size, size)[0] for i in range(training.fisher_passes))
     model.to(join().device)
     masks = fisher_masks(model, batches, variant.sparsity, settings.precision)
-    return shrink(model, masks), _structure(masks, encoder_of(model).config, variant), ""
+    return shrink(model, masks), _structure(masks, encoder_of(model).config, variant)
 
 
 def _by_cofi(cell, model, before):
     """Masks and weights first, then the small model's weights alone; either goes on when killed."""
-    settings, name, task_name, seed, rows, collate, recipe = cell
+    settings, name, task_name, seed, rows, collate, recipe, scratch = cell
     variant, training = settings.variants[name], settings.training("prune", name)
-    kind, title = TASKS[task_name].kind, f"{name}-{task_name}-seed{seed}"
-    scratch = settings.paths.scratch_folder("prune", title, recipes.digest(recipe))
+    kind = TASKS[task_name].kind
     teacher, between = load_model(kind, before), f"{scratch}/small/done.json"
     how = {"instances": variant.n, "seed": seed, "precision": settings.precision}
     torch.manual_seed(seed)
@@ -94,7 +94,7 @@ def _by_cofi(cell, model, before):
         **how,
     )
     record = record | {"seconds": record["seconds"] + seconds, "log": log}
-    return distilled.student, record, scratch
+    return distilled.student, record
 
 
 def _structure(masks, config, variant) -> dict:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from muxplm import tasks
 from muxplm.experiments import Variant
+from muxplm.files import as_written
 from muxplm.reporting import captions
 from muxplm.reporting.cells import GROUPS, Sources, paper_of, row
 from muxplm.reporting.layout import Column
@@ -47,9 +48,10 @@ def read_runs(sources: Sources, variant: Variant, kind: str, by: str, names=None
     rows = []
     for task in names or sources.tasks:
         metric = tasks.TASKS[task].metric
-        for run in read_result(path_of(variant.name, task))["runs"]:
-            seeds = run["training_seed"], run["composition_seed"]
-            rows.append((task, *seeds, run[by], 100 * run["metrics"][metric]))
+        with as_written(path := path_of(variant.name, task)):
+            for run in read_result(path)["runs"]:
+                seeds = run["training_seed"], run["composition_seed"]
+                rows.append((task, *seeds, run[by], 100 * run["metrics"][metric]))
     columns = ["task", "training_seed", "composition_seed", by, "value"]
     return pd.DataFrame(rows, columns=columns).assign(majority=float("nan"))
 

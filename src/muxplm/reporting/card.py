@@ -8,7 +8,7 @@ import numpy as np
 from huggingface_hub import EvalResult, ModelCardData
 
 from muxplm import experiments
-from muxplm.files import DataError, read_json
+from muxplm.files import DataError, as_written, read_json
 from muxplm.reporting import captions
 from muxplm.reporting.scores import read_result
 from muxplm.settings import Settings
@@ -38,10 +38,12 @@ def card(
     was not scored.
     """
     task, variant = TASKS[task_name], settings.variants[name]
-    scores = read_result(settings.paths.scores(name, task_name))
-    runs = [run["metrics"][task.metric] for run in scores["scores"] if run["training_seed"] == seed]
+    with as_written(path := settings.paths.scores(name, task_name)):
+        scores = read_result(path)
+        every, majority = scores["scores"], scores["majority"].get(task.metric)
+        runs = [run["metrics"][task.metric] for run in every if run["training_seed"] == seed]
     if not runs:
-        raise DataError(f"{settings.paths.scores(name, task_name)} has no training seed {seed}")
+        raise DataError(f"{path} has no training seed {seed}: score the model again")
     values = 100 * np.array(runs)
     synthetic = settings.data.source == "synthetic"
     dataset = task.title + (" (synthetic)" if synthetic else "")
@@ -76,7 +78,7 @@ def card(
         mean=f"{values.mean():.1f}",
         std=f"{values.std():.1f}",
         best=f"{values.max():.1f}",
-        majority=scores["majority"].get(task.metric),
+        majority=majority,
         seed=seed,
         seeds=len(values),
         source=SOURCES.get(settings.data.source),

@@ -9,7 +9,7 @@ import pandas as pd
 
 from muxplm import tasks
 from muxplm.experiments import Target, Variant
-from muxplm.files import DataError
+from muxplm.files import DataError, as_written
 from muxplm.reporting import paper
 from muxplm.reporting.scores import aggregate, headline, read_result, read_scores
 from muxplm.settings import Settings
@@ -102,11 +102,13 @@ def single_tasks(sources: Sources, variant: Variant):
 def throughputs(sources: Sources, variant: Variant):
     """Speed-ups are multiples of the reference; throughput is in instances per second."""
     content, path = sources.throughput, sources.settings.paths.throughput(sources.timed)
-    if variant.name not in content["models"]:
-        raise DataError(f"{path} has no {variant.name}: delete it and run again")
-    measured = content["models"][variant.name]
-    speedup, best, trials = measured["speedup"], measured["best"], measured["instances_per_second"]
-    spread = {"low": speedup["low"], "high": speedup["high"], "n": len(speedup["rounds"])}
+    with as_written(path):
+        if variant.name not in content["models"]:
+            raise DataError(f"{path} has no {variant.name}: delete it and run again")
+        measured = content["models"][variant.name]
+        speedup, best = measured["speedup"], measured["best"]
+        trials = measured["instances_per_second"]
+        spread = {"low": speedup["low"], "high": speedup["high"], "n": len(speedup["rounds"])}
     reference = paper_of(sources.name, variant)
     yield row(variant, "speedup", {"mean": speedup["median"], **spread}, reference)
     spread = {"low": min(trials), "high": max(trials), "n": len(trials)}

@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from muxplm import experiments, tasks
-from muxplm.files import write_bytes, write_text
+from muxplm.files import as_written, write_bytes, write_text
 from muxplm.mistakes import nearest
 from muxplm.reporting import captions, style
 from muxplm.reporting.analyses import read_runs
@@ -30,7 +30,8 @@ def layers(sources: Sources, quantity: str, unit: str):
     """
     rows = []
     for variant in sources.variants:
-        values = read_result(sources.settings.paths.muxology(variant.name))[quantity]
+        with as_written(path := sources.settings.paths.muxology(variant.name)):
+            values = read_result(path)[quantity]
         who = (variant.name, variant.recipe.label, variant.size, variant.n)
         rows += [(*who, layer, value) for layer, value in enumerate(values, start=1)]
     data = pd.DataFrame(rows, columns=["model", "label", "size", "N", "layer", quantity])

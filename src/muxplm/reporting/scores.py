@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from muxplm.experiments import Variant
-from muxplm.files import DataError, read_json
+from muxplm.files import DataError, as_written, read_json
 from muxplm.settings import Settings
 from muxplm.tasks import TASKS
 
@@ -50,6 +50,11 @@ def read_scores(
 
 def _read(settings: Settings, model: str, task: str, published: bool):
     path = (settings.paths.published_scores if published else settings.paths.scores)(model, task)
+    with as_written(path):
+        yield from _of_file(settings, path, model, task, published)
+
+
+def _of_file(settings: Settings, path: str, model: str, task: str, published: bool):
     content = read_result(path)
     training_seeds = [0] if published else settings.training_seeds
     wanted = set(product(training_seeds, settings.composition_seeds))
@@ -62,7 +67,7 @@ def _read(settings: Settings, model: str, task: str, published: bool):
         if seeds in wanted:
             for metric, value in run["metrics"].items():
                 baseline = content["majority"].get(metric, float("nan"))
-                yield model, task, metric, *seeds, 100 * value, 100 * baseline
+                yield model, task, metric, *seeds, 100 * float(value), 100 * float(baseline)
     # MNLI's second validation split, beside the first: metrics of their own, "mismatched/accuracy".
     for part in (key for key in content if key.startswith("validation_")):
         for run in content[part]:

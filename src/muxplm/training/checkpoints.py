@@ -4,8 +4,11 @@
 and a manifest of both. It appears whole or not at all. Randomness has no state (see `rows`).
 """
 
+import fcntl
+import os
 import shutil
 import sys
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -31,6 +34,48 @@ class Progress:
     validation_log: list = field(default_factory=list)
 
 
+@contextmanager
+def alone(scratch):
+    """Waits while another process trains with `scratch`: what that one leaves may be all that is wanted.
+
+    So a cluster's job that outlived its Snakemake and the one that is submitted in its place do not
+    get into each other's way. A killed process holds nothing. DataError where one of several processes
+    would have to wait, since the others cannot.
+    """
+    if int(os.environ.get("RANK", 0)):
+        yield
+        return
+    lock = Path(f"{scratch}.lock")
+    with files.written(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        held = _locked(lock, may_wait="WORLD_SIZE" not in os.environ)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(held)
+
+
+def _locked(lock: Path, may_wait: bool) -> int:
+    """The descriptor of a file that no other process has locked."""
+    while True:
+        file = os.open(lock, os.O_RDWR | os.O_CREAT)
+        with suppress(PermissionError, NotImplementedError):  # some network disks know no locks
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not may_wait:
+                    raise DataError(
+                        f"{lock} is held by another training: wait for its end, then run again"
+                    ) from None
+                print(f"{lock} is held by another training: waiting for its end", flush=True)
+                fcntl.flock(file, fcntl.LOCK_EX)
+        # Who held it has removed it by now, and someone else may hold a new one.
+        if lock.exists() and os.path.samestat(lock.stat(), os.fstat(file)):
+            return file
+        os.close(file)
+
+
 def write(scratch, model, optimizer, progress: Progress):
     """Adds a checkpoint and removes all but the last two. DataError if the disk does not take it."""
     tensors = {f"model.{name}": tensor for name, tensor in _named(model).items()}
@@ -39,16 +84,10 @@ def write(scratch, model, optimizer, progress: Progress):
             tensors[f"{key}.{name}"] = value
     tensors = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     folder = Path(scratch) / f"checkpoint-{progress.step}"
-    try:
-        with files.atomic_folder(folder) as draft:
-            save_file(tensors, draft / "state.safetensors")
-            files.write_json(draft / "progress.json", asdict(progress))
-            files.write_manifest(draft)
-    except (OSError, SafetensorError) as error:
-        raise DataError(
-            f"{folder} cannot be written ({error}): make room, or set scratch to a folder on another "
-            "disk, and run again to go on from the checkpoint before it"
-        ) from None
+    with files.atomic_folder(folder) as draft:
+        save_file(tensors, draft / "state.safetensors")
+        files.write_json(draft / "progress.json", asdict(progress))
+        files.write_manifest(draft)
     for folder in _checkpoints(scratch)[:-KEPT]:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -16,7 +16,7 @@ from muxplm.models.build import check_vocabulary, load_config, load_model, new_m
 from muxplm.models.first_positions import read_first_positions
 from muxplm.models.released.dialect import finetuning_changes
 from muxplm.tasks import TASKS
-from muxplm.training.checkpoints import discard
+from muxplm.training.checkpoints import alone, discard
 from muxplm.training.loop import train
 from muxplm.training.processes import is_first
 
@@ -48,7 +48,7 @@ def pretrain(settings, name: str):
     objective = variant.recipe.objective
     torch.manual_seed(variant.pretraining_seed)
     if before := lineage.origin(settings, "pretrain", name):
-        model = load_model(objective, before.folder, retrieval_weight=variant.retrieval_rate)
+        model = load_model(objective, before.folder, True, retrieval_weight=variant.retrieval_rate)
     else:
         model = new_model(objective, model_config(settings, variant, tokenizer))
     rate = settings.training("pretrain", name).mask_rate
@@ -59,12 +59,16 @@ def pretrain(settings, name: str):
 def _train_on_blocks(settings, name, stage, objective, model, collate):
     recipe = {"prime": recipes.prime, "pretrain": recipes.pretrain}[stage](settings, name)
     path = settings.paths.checkpoint(stage, name)
-    if trained.adopt(path, recipe):
-        print(f"{stage} {name}: {path} is current", flush=True)
-        return
-    training = settings.training(stage, name)
     scratch = settings.paths.scratch_folder(stage, name, recipes.digest(recipe))
-    variant = settings.variants[name]
+    with alone(scratch):
+        if trained.adopt(path, recipe):
+            print(f"{stage} {name}: {path} is current", flush=True)
+            return
+        _train_and_save(settings, name, stage, objective, model, collate, path, recipe, scratch)
+
+
+def _train_and_save(settings, name, stage, objective, model, collate, path, recipe, scratch):
+    training, variant = settings.training(stage, name), settings.variants[name]
     validation = read_blocks(settings, "validation")
     followed = random.Random(FOLLOWED_SEED).sample(
         range(len(validation)), min(FOLLOWED, len(validation))
@@ -107,7 +111,10 @@ def finetune(settings, name: str, tasks, seeds):
 
 
 def cells_left(settings, name: str, tasks, seeds):
-    """Of a variant's cells those not there: task's name, seed, rows, tokenizer, path and recipe."""
+    """Of a variant's cells those not there: task, seed, rows, tokenizer, path, recipe and scratch.
+
+    While one is in hand, no other process trains it.
+    """
     tokenizer, stage = read_tokenizer(settings), settings.variants[name].last_stage
     for task_name in tasks:
         wanted = {
@@ -122,11 +129,16 @@ def cells_left(settings, name: str, tasks, seeds):
         data = read_task(task_name, "train", settings)
         rows = tokenize_task(TASKS[task_name], data, tokenizer, settings.task_length)
         for seed in left:
-            yield task_name, seed, rows, tokenizer, *wanted[seed]
+            path, recipe = wanted[seed]
+            cell = f"{name}-{task_name}-seed{seed}"
+            scratch = settings.paths.scratch_folder(stage, cell, recipes.digest(recipe))
+            with alone(scratch):
+                if not trained.adopt(path, recipe):
+                    yield task_name, seed, rows, tokenizer, path, recipe, scratch
 
 
-def _finetune_cell(settings, name, task_name, seed, rows, tokenizer, path, recipe):
-    task, title = TASKS[task_name], f"{name}-{task_name}-seed{seed}"
+def _finetune_cell(settings, name, task_name, seed, rows, tokenizer, path, recipe, scratch):
+    task = TASKS[task_name]
     variant, training = settings.variants[name], settings.training("finetune", name)
     torch.manual_seed(seed)
     changes = label_names(task)
@@ -136,13 +148,12 @@ def _finetune_cell(settings, name, task_name, seed, rows, tokenizer, path, recip
     if variant.recipe.multiplexed and (settings.released or variant.dialect == "released"):
         changes["padded_length"] = settings.task_length
         changes |= finetuning_changes(load_config(before))
-    model = load_model(task.kind, before, **changes)
+    model = load_model(task.kind, before, True, **changes)
     check_vocabulary(model, tokenizer, before)
     if task.kind != "tagging":
         read_first_positions(model)
     if task.kind == "regression":
         start_from_mean(model, [row["labels"] for row in rows])
-    scratch = settings.paths.scratch_folder("finetune", title, recipes.digest(recipe))
     log, _, seconds = train(
         model,
         rows,

@@ -90,11 +90,25 @@ def read_weights(folder: Path) -> dict:
         raise DataError(
             f"{found[0]} holds code or is damaged, and is not converted ({reason})"
         ) from None
-    if not isinstance(weights, dict) or not all(map(torch.is_tensor, weights.values())):
+    if not isinstance(weights, dict) or not all(map(_is_plain, weights.items())):
         raise DataError(f"{found[0]} holds something other than named tensors: it is not converted")
+    for key, tensor in weights.items():
+        if not tensor.isfinite().all():
+            raise DataError(f"{found[0]}: tensor {key} holds what is no number: fetch it again")
     if any(key.startswith("discriminator.") for key in weights):
         raise DataError(f"{found[0]} holds a generator too: convert {folder}/discriminator instead")
     return {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}
+
+
+def _is_plain(entry) -> bool:
+    """Of a name and its tensor: dense, on a device, real."""
+    key, tensor = entry
+    return (
+        isinstance(key, str)
+        and torch.is_tensor(tensor)
+        and tensor.layout == torch.strided
+        and not (tensor.is_quantized or tensor.is_complex() or tensor.is_meta)
+    )
 
 
 # --- Tensors --------------------------------------------------------------------------------------
@@ -121,6 +135,8 @@ def renamed(weights: dict, model, config: MuxConfig, folder) -> dict:
             continue
         if not hasattr(model, "lm_head") and _lookup(key, spare):
             continue
+        if not tensor.is_floating_point():
+            raise DataError(f"{folder}: tensor {key} holds {tensor.dtype}, not real numbers")
         parts = target.split("|")
         halves = tensor.chunk(len(parts), dim=-1) if len(parts) > 1 else [tensor]
         for name, part in zip(parts, halves, strict=True):

@@ -1,8 +1,10 @@
 """The authors' config.json as a class and a config of ours."""
 
 import re
+from math import inf
 
 from transformers import AutoConfig
+from transformers.activations import ACT2FN
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from muxplm.files import DataError
@@ -37,6 +39,14 @@ ENCODER_KEYS = (
     *("max_position_embeddings", "type_vocab_size", "initializer_range", "layer_norm_eps"),
     *("pad_token_id", "embedding_size"),
 )
+# What is no size or no share would end in an error far from here, or in none.
+SIZES = {
+    **dict.fromkeys(("vocab_size", "max_position_embeddings"), 10**7),
+    **dict.fromkeys(("hidden_size", "intermediate_size", "embedding_size"), 10**5),
+    **dict.fromkeys(("num_hidden_layers", "num_attention_heads", "num_instances"), 1000),
+    "type_vocab_size": 1000,
+}
+SHARES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "layer_norm_eps")
 REQUIRED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
 
 # Ids that the authors' code spells out: bert-base-uncased's, and roberta-base's for T-MUX.
@@ -62,12 +72,13 @@ def read_config(values: dict, weights: dict, folder) -> tuple[type, MuxConfig]:
     for key in (*REQUIRED, "num_instances", "muxing_variant", "demuxing_variant", "architectures"):
         if values.get(key) in (None, []):
             raise DataError(f"{where} has no {key}")
+    _check_numbers(values, where)
     multiplexer = _named(values, "muxing_variant", MULTIPLEXERS, where)
     demultiplexer = _named(values, "demuxing_variant", DEMULTIPLEXERS, where)
-    title = values["architectures"][0]
+    title = str(values["architectures"])
     kinds = [name for name in CLASSES if name in title]
     if not kinds:
-        raise DataError(f"{where}: architectures is {title!r}, which is no model of the authors'")
+        raise DataError(f"{where}: architectures is {title}, which is no model of the authors'")
     if (multiplexer, demultiplexer) == ("contextual", "prefix"):
         raise DataError(f"{where}: contextual multiplexing and a prefix do not go together")
     layers = _layers(weights) if demultiplexer == "rsa" else 1
@@ -78,9 +89,11 @@ def read_config(values: dict, weights: dict, folder) -> tuple[type, MuxConfig]:
     encoder = _encoder(values, family)
     labels = {k: values[k] for k in ("id2label", "label2id") if values.get(k)}
     model_class = CLASSES[kinds[0]]
-    retrieval = float(values.get("retrieval_loss_coeff", 0.0))
-    task = float(values.get("task_loss_coeff", 1.0))
-    if min(retrieval, task) < 0:
+    weights_of_losses = values.get("retrieval_loss_coeff", 0.0), values.get("task_loss_coeff", 1.0)
+    if any(type(weight) not in (int, float) for weight in weights_of_losses):
+        raise DataError(f"{where}: retrieval_loss_coeff and task_loss_coeff have to be numbers")
+    retrieval, task = map(float, weights_of_losses)
+    if not (0 <= retrieval < inf and 0 <= task < inf):
         raise DataError(f"{where}: retrieval_loss_coeff and task_loss_coeff must not be below 0")
     if model_class is MuxForMaskedLM or not retrieval + task:
         retrieval, task = 0.0, 1.0  # the language-model head is there in any case
@@ -101,6 +114,27 @@ def read_config(values: dict, weights: dict, folder) -> tuple[type, MuxConfig]:
         **labels,
     )
     return model_class, config
+
+
+def _check_numbers(values, where):
+    given = {key: value for key, value in values.items() if value is not None}
+    for key, largest in SIZES.items():
+        size = given.get(key, 1)
+        if type(size) is not int or not 1 <= size <= largest:
+            raise DataError(
+                f"{where}: {key} is {size!r}, no whole number in 1..{largest}: correct it"
+            )
+    for key in SHARES:
+        share = given.get(key, 0)
+        if type(share) not in (int, float) or not 0 <= share <= 1:
+            raise DataError(f"{where}: {key} is {share!r}, no number in 0..1: correct it")
+    pad, act = given.get("pad_token_id", 0), given.get("hidden_act", "gelu")
+    if type(pad) is not int or not 0 <= pad < given["vocab_size"]:
+        raise DataError(f"{where}: pad_token_id is {pad!r}, no id of the vocabulary: correct it")
+    if act not in list(ACT2FN):
+        raise DataError(f"{where}: hidden_act is {act!r}{nearest(act, ACT2FN)}")
+    if given["hidden_size"] % given["num_attention_heads"]:
+        raise DataError(f"{where}: hidden_size is no multiple of num_attention_heads: correct one")
 
 
 def _named(values, key, known, where):
