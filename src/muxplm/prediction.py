@@ -21,7 +21,7 @@ from muxplm.batching import token_limit
 from muxplm.engines import FILE, OnnxModel
 from muxplm.files import DataError, in_one_line, replacing
 from muxplm.grouping import whole_groups
-from muxplm.models.build import check_vocabulary
+from muxplm.models.build import check_vocabulary, check_weights
 from muxplm.models.first_positions import read_first_positions
 from muxplm.precision import autocast, cast_weights
 

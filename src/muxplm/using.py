@@ -30,8 +30,7 @@ def convert(
     destination: Annotated[Path, typer.Argument(help="The folder to write.")],
     revision: Annotated[str, typer.Option(help="Commit of the Hub's repository.")] = "",
     kind: Format = "torch",
-    precision: SEED = typer.Option(min=0, max=2**32 - 1, help="Shuffle with this seed.")
-OnnxPrecision = "fp32",
+    precision: OnnxPrecision = "fp32",
 ):
     """Turn a checkpoint of the paper's authors into a model that transformers loads.
 
@@ -57,8 +56,7 @@ def export(
         Path | None, typer.Option(help="A run's results folder, in the place of --config.")
     ] = None,
     kind: Format = "torch",
-    precision: SEED = typer.Option(min=0, max=2**32 - 1, help="Shuffle with this seed.")
-OnnxPrecision = "fp32",
+    precision: OnnxPrecision = "fp32",
 ):
     """Write a fine-tuned model with tokenizer and model card, ready for the Hub or onnxruntime."""
     onnx = _onnx(kind, precision)
