@@ -156,7 +156,9 @@ def test_make_prints_the_table_at_the_end(copy):
     table = copy.folder / copy.settings().paths.table("table1", "tex")
     table.unlink()
     snakemake = f"SNAKEMAKE={sys.executable} -m snakemake --cores 1"
-    done = copy.run("make", "table1", "ENV=", snakemake, f"CONFIG={copy.configfiles[0]}")
+    done = copy.run(
+        "make", "--no-print-directory", "table1", "ENV=", snakemake, f"CONFIG={copy.configfiles[0]}"
+    )
     assert done.returncode == 0, done.stdout
     assert table.is_file()
     assert done.stdout.endswith(table.with_suffix(".md").read_text())
@@ -290,7 +292,13 @@ def test_the_plan_names_the_trainings_that_a_change_repeats(copy, monkeypatch):
     text = " ".join(plan.plan([*copy.configfiles, change], ["all"], []).split())
     assert "repeat (results exist): bert-base/all (finetune: settings changed)" in text
     assert f"Up to date: {len(copy.jobs) - again} of {len(copy.jobs)} jobs" in text
-    assert f"1 of {again} jobs as measured by an earlier run" in text  # the scores
+    dry = copy.snakemake("--dry-run", change=content).stdout
+    by_why = {(job.stage, job.name): job.why for job in dryrun.parse(dry)}
+    # What the training took with other settings says nothing; what its scores took does.
+    assert by_why["finetune", "bert-base/all"] == "settings changed"
+    assert by_why["score", "bert-base/all"] == "earlier stage repeated"
+    measured = sum(why != "settings changed" for why in by_why.values())
+    assert f"{measured} of {again} jobs as measured by an earlier run" in text
 
 
 # --- Extending it ------------------------------------------------------------------------------
