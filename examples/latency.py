@@ -6,8 +6,11 @@ Random weights and texts. A client sends a text, waits for its answer, and sends
 """
 
 import argparse
+import contextlib
 import http.client
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -49,8 +52,9 @@ class served:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         command = [sys.executable, str(Path(__file__).with_name("serve.py")), str(folder)]
+        command += ["--port", str(self.port), *options]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.process = subprocess.Popen([*command, "--port", str(self.port), *options], **quiet)
+        self.process = subprocess.Popen(command, **quiet, start_new_session=True)
 
     def __enter__(self) -> int:
         end = time.monotonic() + 180
@@ -64,11 +68,10 @@ class served:
         raise RuntimeError("the server did not start: run examples/serve.py to see why")
 
     def __exit__(self, *_):
-        self.process.terminate()
-        try:
-            self.process.wait(30)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
+        # The server's workers, too, which outlive it when it alone is told to end.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
 
 def load_test(port: int, texts: list[str], clients: int, seconds: float) -> dict:

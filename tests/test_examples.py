@@ -1,7 +1,9 @@
 """The scripts of examples/ as they stand."""
 
 import importlib.util
+import os
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
@@ -51,7 +53,8 @@ def test_requests_are_answered_over_http(folder):
     pytest.importorskip("litserve", reason="needs the extra serving: pip install 'muxplm[serving]'")
     latency = script("latency")
     answer, settings = load(folder, ["text"], 1)
-    with latency.served(folder, "--precision", "fp32") as port:
+    serving = latency.served(folder, "--precision", "fp32")
+    with serving as port:
         connection = HTTPConnection("127.0.0.1", port, timeout=60)
         for text in (*WORDS[:3], " ".join(WORDS)):  # the last one is longer than the model takes
             (expected,) = answer.answers([text], 1, **settings)
@@ -70,3 +73,7 @@ def test_requests_are_answered_over_http(folder):
         assert measured["clients"] == 2 and float(measured["requests/s"]) > 0
         with pytest.raises(RuntimeError, match="the server answered"):
             latency.ask(connection, None)
+    with pytest.raises(ProcessLookupError):  # nothing of it is left
+        for _ in range(50):
+            os.killpg(serving.process.pid, 0)
+            time.sleep(0.1)
