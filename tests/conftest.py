@@ -57,6 +57,15 @@ def build(model_class, seed=0, **changes):
     return model
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """On models this small threads only wait for each other: many times slower on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def ids():
     """(7, 12) token ids: seven rows are no multiple of 2, 3 or 5."""

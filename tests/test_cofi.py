@@ -22,12 +22,7 @@ BASE = BertConfig()
 CONFIG = dense(0).config
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # --- Gates --------------------------------------------------------------------------------------

@@ -24,10 +24,8 @@ from muxplm.training import checkpoints
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        world.build(folder)
-        yield folder, world.snapshot(folder)
+    with world.built(folder) as whole:
+        yield folder, whole
 
 
 @pytest.fixture

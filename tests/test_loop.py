@@ -26,14 +26,7 @@ from muxplm.training.loop import learning_rate
 from muxplm.training.processes import Processes
 from muxplm.training.rows import Rows
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """On models this small threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def same(one, other) -> bool:

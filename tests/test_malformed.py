@@ -29,10 +29,8 @@ def test_there_are_many():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        world.build(folder)
-        yield folder, world.snapshot(folder)
+    with world.built(folder) as whole:
+        yield folder, whole
 
 
 def test_a_refusal(name, folder):

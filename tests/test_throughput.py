@@ -30,13 +30,7 @@ BASE = {
 PLAN = {"batch": 20, "length": 8, "batches": 3, "trials": 4, "micro_batches": [2, 5, 20]}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads that wait for each other make tiny models many times slower on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Clock:

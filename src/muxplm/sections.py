@@ -108,36 +108,35 @@ class Model(Section):
     demultiplexer_layers: Positive = 2
 
 
-class Training(Section):
-    """One training. `rows` is how many sequences the encoder sees per step: N x rows instances."""
+class Optimising(Section):
+    """Of every training. `rows` is how many sequences the encoder sees per step: N x rows instances."""
 
-    steps: Positive
-    steps_per_instance: Annotated[int, Field(ge=0)] = 0  # N times as many are added to `steps`
     rows: Positive
     learning_rate: Rate
     warmup: Fraction = 0.1  # of the steps
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    adam_epsilon: Rate = 1.0e-6
-    accumulation: Positive = 1
-    mask_rate: Fraction = 0.15  # of tokens masked or replaced; unused in priming
-    save_every: Positive = 1000
-
-
-class Finetuning(Section):
-    """`steps` by task; `max_length` null means that of the blocks. All else as in `Training`."""
-
-    steps: dict[TaskName, Positive]
-    max_length: Positive | None = None
-    rows: Positive
-    learning_rate: Rate
-    warmup: Fraction = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     adam_epsilon: Rate = 1.0e-8
     accumulation: Positive = 1
     save_every: Positive = 1000
 
 
-class Pruning(Section):
+class Training(Optimising):
+    """On blocks: priming, pre-training."""
+
+    steps: Positive
+    steps_per_instance: Annotated[int, Field(ge=0)] = 0  # N times as many are added to `steps`
+    adam_epsilon: Rate = 1.0e-6
+    mask_rate: Fraction = 0.15  # of tokens masked or replaced; unused in priming
+
+
+class Finetuning(Optimising):
+    """`steps` by task; `max_length` null means that of the blocks."""
+
+    steps: dict[TaskName, Positive]
+    max_length: Positive | None = None
+
+
+class Pruning(Optimising):
     """From a fine-tuned model to a pruned one: `steps` under masks, `final_steps` of the small model.
 
     Fisher masks take no step, but the gradients of `fisher_passes` passes of `rows` sequences.
@@ -145,14 +144,8 @@ class Pruning(Section):
 
     steps: dict[TaskName, Positive]
     final_steps: dict[TaskName, Positive]
-    rows: Positive
-    learning_rate: Rate
     final_learning_rate: Rate
     warmup: Fraction = 0.0
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    adam_epsilon: Rate = 1.0e-8
-    accumulation: Positive = 1
-    save_every: Positive = 1000
     mask_learning_rate: Rate = 0.01  # of log alpha and of the multipliers
     sparsity_warmup: Fraction = 0.1  # of `steps`
     layer_weight: Fraction = 0.9  # of the teacher's layers; its predictions have the rest

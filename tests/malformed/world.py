@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import yaml
 from fabricated import fabricate
 from presets import merged
@@ -37,6 +38,15 @@ def run(command: list[str]) -> tuple[int, str]:
     finally:
         sys.argv = arguments
     return 0, said.getvalue()
+
+
+@contextlib.contextmanager
+def built(folder: Path):
+    """`build` in the empty `folder`, the working directory meanwhile; yields its `snapshot`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        build(folder)
+        yield snapshot(folder)
 
 
 def build(folder: Path):
