@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from test_stages import CHANGES, TASKS
 from typer.testing import CliRunner
 
-from muxplm import recipes, trained
+from muxplm import experiments, recipes, trained
 from muxplm.cli import app
 from muxplm.data.prepare import prepare_blocks, prepare_tokenizer
 from muxplm.data.rows import prepare_task
@@ -19,6 +19,7 @@ from muxplm.evaluation.score import write_scores
 from muxplm.evaluation.throughput import measure_throughput
 from muxplm.files import read_json
 from muxplm.models.build import load_model
+from muxplm.provenance import runs_behind
 from muxplm.pruning import stage
 from muxplm.pruning.cofi import CoFi
 from muxplm.training import loop, stages
@@ -169,3 +170,15 @@ def test_what_is_there_is_adopted(settings, pruned, monkeypatch, capsys):
     assert "0 of 1 to train" in capsys.readouterr().out
     path = settings.paths.finetuned(pruned[0], "sst2", 1)
     assert trained.adopt(path, recipes.prune(settings, pruned[0], "sst2", 1))
+
+
+def test_the_provenance_of_a_table_of_pruned_models(settings, pruned):
+    """The cells that are there, by the stage that made them, and what those were made from."""
+    runs = {run.title: run for run in runs_behind(experiments.TABLES["pruning"], settings)}
+    for name, task in product(pruned, TASKS):
+        whole = settings.variants[name].parent.name
+        order = [f"{stage} {task} seed 1" for stage in (f"finetune {whole}", f"prune {name}")]
+        assert [runs[title].state for title in order] == ["current", "current"]
+        assert list(runs).index(order[0]) < list(runs).index(order[1])
+    assert "throughput pruned" in runs and "throughput base" not in runs
+    assert not [title for title in runs if title.startswith("finetune") and "cofi" in title]

@@ -63,13 +63,17 @@ def inputs(target: Target, settings) -> list[str]:
     return found + ([settings.paths.throughput(timed)] if timed else [])
 
 
+def cells(target: Target, settings: Settings) -> list[tuple[str, str]]:
+    """(variant, task) of a target; a pruned variant has cells of some tasks alone."""
+    found = product(target.variants(settings.axes), target.selected_tasks(settings.axes))
+    return [(v.name, task) for v, task in found if settings.has_cells(v, task)]
+
+
 def _cells(kind: str):
     """The files of one kind, a method of Paths, of each variant and task of a target."""
 
     def files(target, settings):
-        cells = product(target.variants(settings.axes), target.selected_tasks(settings.axes))
-        there = [(v, task) for v, task in cells if settings.has_cells(v, task)]
-        return [getattr(settings.paths, kind)(variant.name, task) for variant, task in there]
+        return [getattr(settings.paths, kind)(*cell) for cell in cells(target, settings)]
 
     return files
 

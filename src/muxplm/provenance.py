@@ -4,7 +4,7 @@ A result is current if the recipe that it was made by is the one that the config
 """
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -41,19 +41,24 @@ class Run:
             return {}
         return content if isinstance(content, dict) else {}
 
+    @property
+    def state(self) -> str:
+        """current, STALE (made by another recipe), unknown (it does not say by which) or missing."""
+        content = self.content
+        states = {None: "unknown" if content else "missing", self.expected: "current"}
+        return states.get(content.get("recipe"), "STALE")
+
     def told(self) -> tuple[str, ...]:
         """A cell for each of COLUMNS."""
         content = self.content
-        made, recipe = content.get("made_with", {}), content.get("recipe")
-        states = {None: "unknown" if content else "missing", self.expected: "current"}
-        state = states.get(recipe, "STALE")
+        made = content.get("made_with", {})
         seconds = f"{content['seconds']:.0f}" if "seconds" in content else ""
         known = (made.get("muxplm"), (made.get("commit") or "")[:9], made.get("machine"))
         precision = content.get("settings", {}).get("precision") or content.get("precision")
         return (
             self.title,
-            recipe or "",
-            state,
+            content.get("recipe") or "",
+            self.state,
             *(str(v or "") for v in (*known, precision)),
             seconds,
         )
@@ -81,7 +86,7 @@ def runs_behind(target: Target, settings: Settings) -> list[Run]:
 def measured(target: Target, settings: Settings) -> Iterator[Run]:
     """The files that the target itself reads."""
     for need, (stage, place) in CELLS.items():
-        for model, task in _cells(target, settings) if need in target.needs else ():
+        for model, task in lineage.cells(target, settings) if need in target.needs else ():
             path = getattr(settings.paths, place)(model, task)
             recipe = getattr(recipes, stage)(settings, model, task)
             yield _run(f"{stage} {model} {task}", path, recipe)
@@ -89,28 +94,30 @@ def measured(target: Target, settings: Settings) -> Iterator[Run]:
         for variant in target.variants(settings.axes):
             recipe = recipes.muxology(settings, variant.name)
             yield _run(f"muxology {variant.name}", settings.paths.muxology(variant.name), recipe)
-    if target.timed:
-        recipe = recipes.throughput(settings, target.timed)
-        path = settings.paths.throughput(target.timed)
-        yield _run(f"throughput {target.timed}", path, recipe)
+    if timed := target.timed_set(settings.axes):
+        path = settings.paths.throughput(timed)
+        yield _run(f"throughput {timed}", path, recipes.throughput(settings, timed))
 
 
 def _trainings(target: Target, settings: Settings) -> Iterator[Run]:
     if "published" in target.needs:
-        for model, task in _cells(target, settings):
+        for model, task in lineage.cells(target, settings):
             path = Path(settings.paths.published(model, task)).with_name("run.json")
             yield _run(f"published {model} {task}", path, recipes.published(settings, model, task))
     elif {"scores", "ensembles", "compositions"} & set(target.needs):
-        for (model, task), seed in product(_cells(target, settings), settings.training_seeds):
-            yield from _before(settings, "finetune", model, task, seed)
+        cells = lineage.cells(target, settings)
+        for (model, task), seed in product(cells, settings.training_seeds):
+            last = settings.variants[model].last_stage
+            yield from _before(settings, last, model, task, seed)
             path = Path(settings.paths.finetuned(model, task, seed)).with_name("run.json")
-            recipe = recipes.finetune(settings, model, task, seed)
-            yield _run(f"finetune {model} {task} seed {seed}", path, recipe)
+            recipe = recipes.cell(settings, model, task, seed)
+            yield _run(f"{last} {model} {task} seed {seed}", path, recipe)
     elif {"trainings", "muxologies"} & set(target.needs):
         every = "trainings" in target.needs
         variants = settings.variants.values() if every else target.variants(settings.axes)
         for variant in variants:
-            yield from _before(settings, "finetune", variant.name, settings.tasks[0], 0)
+            if variant.stages:  # a pruned one has none of these trainings
+                yield from _before(settings, "finetune", variant.name)
 
 
 def _before(settings, stage, model, task, seed) -> Iterator[Run]:
@@ -125,11 +132,6 @@ def _before(settings, stage, model, task, seed) -> Iterator[Run]:
     if before.stage == "finetune":
         title = f"finetune {before.model} {task} seed {seed}"
     yield _run(title, path, before.recipe)
-
-
-def _cells(target, settings) -> Iterable[tuple[str, str]]:
-    names = [variant.name for variant in target.variants(settings.axes)]
-    return list(product(names, target.selected_tasks(settings.axes)))
 
 
 def _run(title, path, recipe) -> Run:
