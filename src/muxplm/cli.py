@@ -142,7 +142,7 @@ def score(
 
 @app.command()
 def throughput(
-    timed: Annotated[str, typer.Argument(help="Which models: base or sizes.")],
+    timed: Annotated[str, typer.Argument(help="Which models: base, sizes or pruned.")],
     config: Files = (),
     recipe: Recipe = "",
 ):

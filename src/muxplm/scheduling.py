@@ -7,8 +7,8 @@ def wake_for_jobs_alone(scheduler):
     """Lifts Snakemake's limit on how many jobs start a second, unless the command line gave another.
 
     Where jobs wait for a core, Snakemake 9.27 sets a timer to look at the limit again whenever it looks,
-    and looks whenever a job ends. So with each job one more timer goes round for ever: a tenth of
-    a core after fifty jobs, all of it after some hundreds. No such limit is needed here.
+    and looks whenever a job ends. So with each job one more timer goes round for ever: after eighty jobs
+    the head takes 7 % of a core with nothing to do. No such limit is needed here.
     """
     limiter = scheduler.job_rate_limiter
     if limiter and (limiter.max_jobs, limiter.timespan) == USUAL:

@@ -76,14 +76,18 @@ def training(
     output: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")] = Path(
         "results/benchmarks/training.json"
     ),
+    encoders: Annotated[
+        str, typer.Option(help="2x128, 4x256; 12x768, the paper's base size, takes minutes.")
+    ] = "2x128,4x256",
+    n: Annotated[str, typer.Option("--n", help="Instances in one pass.")] = "1,5,10",
     rounds: Rounds = 10,
-    large: Annotated[bool, typer.Option(help="The paper's base size too: takes minutes.")] = True,
 ):
-    """Training steps of three sizes beside plain ones, and the memory that a step takes."""
+    """Training steps beside plain ones, and the memory that a step takes."""
+    n_values = tuple(int(k) for k in _listed(n, "n", ["1", *NUMBERS]))
     check_output(output)
-    from muxplm.benchmarks.training import LARGE, SHAPES, run_benchmark
+    from muxplm.benchmarks.training import SHAPES, run_benchmark
 
-    run_benchmark(str(output), rounds, [shape for shape in SHAPES if large or shape != LARGE])
+    run_benchmark(str(output), rounds, _listed(encoders, "encoders", SHAPES), n_values)
 
 
 @app.command()

@@ -51,14 +51,14 @@ WIDER = {
     "intermediate_size": 1024,
 }
 SHAPES = {  # an encoder, rows of it, their length, and the objectives that are timed
-    "2 x 128": (SMALL, 32, 32, ("mlm", "classification")),
-    "4 x 256": (SMALL | WIDER, 16, 64, ("mlm", "classification")),
-    "12 x 768": (BASE, 8, 512, ("mlm",)),
+    "2x128": (SMALL, 32, 32, ("mlm", "classification")),
+    "4x256": (SMALL | WIDER, 16, 64, ("mlm", "classification")),
+    "12x768": (BASE, 8, 512, ("mlm",)),
 }
-LARGE = "12 x 768"  # without a plain step beside it
+LARGE = "12x768"  # without a plain step beside it
 
 
-def run_benchmark(output: str, rounds: int, shapes=tuple(SHAPES), n_values=(1, 5, 10)):
+def run_benchmark(output: str, rounds: int, shapes, n_values):
     """Writes all measurements to `output` and prints them."""
     device = join().device
     precisions = ["fp32", "bf16"] if use_bf16("auto") else ["fp32"]
