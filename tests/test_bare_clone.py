@@ -128,6 +128,21 @@ def test_arguments_are_read(line):
     assert CliRunner().invoke(app, [*words, "--nonsense", "--help"]).exit_code != 0
 
 
+def test_the_readme_installs_as_make_does():
+    """What make runs on a fresh machine, so that line is known to work."""
+    (line,) = (line for line in FOUND if line.startswith("python3 -m venv"))
+    wanted = line.split("pip ")[1].split()
+    dry = subprocess.run(
+        ["make", "--dry-run", "--always-make", ".venv/.installed"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    (made,) = (line for line in dry.stdout.splitlines() if " pip install" in line)
+    assert [word for word in made.split("pip ")[1].split() if word != "-q"] == wanted
+
+
 def test_without_a_target_everything_is_planned(clone):
     done = run(clone, "snakemake -n")
     assert done.returncode == 0

@@ -150,15 +150,14 @@ def test_the_terminal_gets_a_line_for_each_job(copy):
     assert len(lines) < len(started) + 60  # the banner, the list of rules, where the log is
 
 
-def test_make_prints_the_table_at_the_end(copy):
+def test_make_prints_the_table_then_reports(copy):
     """Of a finished run, whose table is gone: one job, one line, nothing that looks like a mistake."""
     shutil.copy(ROOT / "Makefile", copy.folder)
     table = copy.folder / copy.settings().paths.table("table1", "tex")
     table.unlink()
     snakemake = f"SNAKEMAKE={sys.executable} -m snakemake --cores 1"
-    done = copy.run(
-        "make", "--no-print-directory", "table1", "ENV=", snakemake, f"CONFIG={copy.configfiles[0]}"
-    )
+    make = ["make", "--no-print-directory", "ENV=", snakemake, f"CONFIG={copy.configfiles[0]}"]
+    done = copy.run(*make, "table1")
     assert done.returncode == 0, done.stdout
     assert table.is_file()
     assert done.stdout.endswith(table.with_suffix(".md").read_text())
@@ -167,6 +166,11 @@ def test_make_prints_the_table_at_the_end(copy):
     started = [line for line in lines if re.match(r" *\d+ of \d+ done, ", line)]
     assert [line.split(": ", 1)[1] for line in started] == ["writing Table 1: Scores and speed-up"]
     assert len(lines) < 80 and not re.search("(?i)reason|warning|error|traceback", done.stdout)
+    done = copy.run(*make, "report")
+    assert done.returncode == 0 and len(done.stdout.splitlines()) < 40, done.stdout
+    report = (copy.folder / copy.settings().results / "report.html").read_text()
+    for kind, name in copy.reports_on(*copy.settings().variants) - {("claims", "")}:
+        assert f"/{kind}/{name}.{'html' if kind == 'tables' else 'png'}" in report
 
 
 def test_the_tables_rows_are_the_grids_rows(copy):
