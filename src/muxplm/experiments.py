@@ -219,7 +219,9 @@ _BERTS = ("bert", "mux-bert")
 _PREFIX, _CONTEXTUAL = {"demultiplexer": "prefix"}, {"multiplexer": "contextual"}
 _RATES = ({}, *({"retrieval_rate": rate} for rate in (0.1, 0.2, 0.5)))
 _MULTIPLEXED = ("tmux", "mux-bert", "mux-electra")
+_DESIGNS = ({}, _PREFIX, _CONTEXTUAL)
 _TASKS = ("mnli", "qnli", "qqp", "sst2", "stsb", *TOKEN)  # of pruned models
+_PRUNED = Target("Pruning", _BERTS, tasks=_TASKS, timed="pruned", pruned=({},), about_pruning=True)
 
 TABLES = {
     "table1": Target("Scores and speed-up", _ALL, timed="base", extensions=True),
@@ -240,7 +242,7 @@ TABLES = {
     "table4": Target(
         "Ensembling", ("mux-bert", "mux-electra"), tasks=("mnli", "qqp"), needs=("ensembles",)
     ),
-    "table5": Target("Ablation", ("mux-bert",), changes=({}, _PREFIX, _CONTEXTUAL), ablations=True),
+    "table5": Target("Ablation", ("mux-bert",), changes=_DESIGNS, ablations=True),
     "table6": Target("Composition seeds", ("mux-electra", "mux-bert"), tasks=GLUE_AVERAGED),
     "table7": Target(
         "Pre-training hyper-parameters",
@@ -256,11 +258,7 @@ TABLES = {
     "table11": Target("GLUE by task: MUX-ELECTRA", ("electra", "mux-electra"), tasks=GLUE),
     "table12": Target("Retrieval rate", ("mux-bert",), ("large",), changes=_RATES, tasks=GLUE),
     "table13": Target(
-        "Multiplexing strategies",
-        ("mux-bert",),
-        changes=({}, _PREFIX, _CONTEXTUAL),
-        tasks=GLUE,
-        ablations=True,
+        "Multiplexing strategies", ("mux-bert",), changes=_DESIGNS, tasks=GLUE, ablations=True
     ),
     "table14": Target("GLUE by task: T-MUX", ("tmux",), SIZES, tasks=GLUE),
     "tokens": Target("NER and POS", _ALL, SIZES, tasks=TOKEN),
@@ -292,9 +290,8 @@ TABLES = {
     "pretrainings": Target(
         "The luck of pre-training", _BERTS, instances=(2,), pretrainings=True, released=False
     ),
-    "pruning": Target(
-        "Pruning", _BERTS, tasks=_TASKS, timed="pruned", pruned=({},), about_pruning=True
-    ),
+    "pruning": _PRUNED,
+    "budgets": replace(_PRUNED, title="The fastest model within a loss"),
     "composition": Target("Composition strategies", _MULTIPLEXED, needs=("compositions",)),
     "variance": Target("Where the spread comes from", _ALL, SIZES),
 }
@@ -315,7 +312,7 @@ FIGURES = {
         needs=("ensembles",),
         timed="base",
     ),
-    "frontier": replace(TABLES["pruning"], title="N and sparsity"),
+    "frontier": replace(_PRUNED, title="N and sparsity"),
 }
 
 DEMO = Variant("mux-bert", n=10)  # what `muxplm demo` reads with, once it is primed
@@ -324,7 +321,7 @@ DEMO = Variant("mux-bert", n=10)  # what `muxplm demo` reads with, once it is pr
 TIMED = {
     "base": TABLES["table1"],
     "sizes": Target("Model sizes", ("bert", "tmux", "mux-bert"), SIZES),
-    "pruned": TABLES["pruning"],
+    "pruned": _PRUNED,
 }
 
 

@@ -6,7 +6,7 @@ from functools import partial
 
 from muxplm import tasks
 from muxplm.experiments import PRUNERS
-from muxplm.reporting import analyses, captions, hyperparameters, paper
+from muxplm.reporting import analyses, budgets, captions, hyperparameters, paper
 from muxplm.reporting.cells import Sources, averages, single_tasks, throughputs
 from muxplm.reporting.layout import Column, best_printed, best_within_std, nothing
 
@@ -281,4 +281,9 @@ DESIGNS = {
         bold=nothing,
     ),
 }
-TEXT_TABLES = {"table7": hyperparameters.pretraining, "table8": hyperparameters.finetuning}
+# Those that are no rows of variants.
+TEXT_TABLES = {
+    "table7": hyperparameters.pretraining,
+    "table8": hyperparameters.finetuning,
+    "budgets": budgets.budgets,
+}

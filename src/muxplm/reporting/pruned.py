@@ -6,11 +6,11 @@ from matplotlib.lines import Line2D
 from muxplm import tasks
 from muxplm.experiments import PRUNERS
 from muxplm.reporting import captions, style
-from muxplm.reporting.cells import Sources, single_tasks, throughputs, tidy
+from muxplm.reporting.budgets import DENSE, measured_points
+from muxplm.reporting.cells import Sources
 from muxplm.reporting.labels import label_points
 from muxplm.reporting.pareto import standing
 
-DENSE = "not pruned"
 FACES = {DENSE: None, "cofi": "0.8", "fisher": "white"}  # a marker's; None: its own colour
 
 
@@ -19,8 +19,8 @@ def pruned_frontier(sources: Sources):
 
     A pruned model's speed-up is that of the mean time over its tasks.
     """
-    shown = [task for task in sources.tasks if task in sources.settings.pruned_tasks]
-    rows = _points(sources, shown)
+    rows = measured_points(sources)
+    shown = list(dict.fromkeys(rows["task"]))
     parts = [rows[rows["task"] == task] for task in shown]
     parts = [p.assign(**standing(p["speedup"].to_numpy(), p["score"].to_numpy())) for p in parts]
     figure, (axes,) = style.panels(1, len(parts), 2.9, sharex=True)
@@ -42,35 +42,6 @@ def pruned_frontier(sources: Sources):
             axis, list(zip(pruned["speedup"], pruned["score"], names, colours, strict=True))
         )
     return figure, pd.concat(parts)
-
-
-def _points(sources: Sources, shown) -> pd.DataFrame:
-    table = tidy(sources, (single_tasks, throughputs)).set_index(["model", "column"])
-    rows = []
-    for variant in sources.variants:
-        speed = table.loc[(variant.name, "speedup")]
-        for task in shown:
-            score = table.loc[(variant.name, task)]
-            rows.append(
-                {
-                    "task": task,
-                    "model": variant.name,
-                    "label": variant.recipe.label,
-                    "N": variant.n,
-                    "sparsity": variant.sparsity,
-                    "by": variant.pruner if variant.sparsity else DENSE,
-                    "speedup": speed["measured"],
-                    "speedup_low": speed["low"],
-                    "speedup_high": speed["high"],
-                    "score": score["measured"],
-                    "std": score["std"],
-                    "std_training": score["std_training"],
-                    "bar": score["std"]
-                    if pd.isna(score["std_training"])
-                    else score["std_training"],
-                }
-            )
-    return pd.DataFrame(rows)
 
 
 def _draw(axis, points: pd.DataFrame, looks: dict):
