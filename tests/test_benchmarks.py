@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
-from muxplm.benchmarks import dag, inference, inference_report, overhead, textbook, training
+from muxplm.benchmarks import dag, inference, inference_report, overhead, shapes, textbook, training
 from muxplm.cli import app
 from muxplm.evaluation import throughput
 from muxplm.mistakes import ConfigError
@@ -72,6 +72,30 @@ def test_a_ratio_is_of_the_same_engine_and_precision_but_for_the_fastest():
     assert found["instances_per_second"] == 5
     assert found["over_bert"]["rounds"] == [4, 2] and found["over_bert"]["median"] == 3
     assert found["over_fastest"]["rounds"] == [2, 1]
+
+
+def test_pruned_models_have_a_structure_as_cofi_leaves_it():
+    """Of the paper's base size, counted in the model itself: 60 % of the layers' weights are gone."""
+    config = shapes.base_config(1, shapes.BASE, "pruned")
+    with torch.device("meta"):
+        small, whole = (
+            new_model("classification", c) for c in (config, shapes.base_config(1, shapes.BASE))
+        )
+    weights = [
+        sum(p.numel() for p in model.base_model.encoder.parameters() if p.ndim == 2)
+        for model in (small, whole)
+    ]
+    assert 1 - weights[0] / weights[1] == pytest.approx(0.6, abs=1e-3)
+    assert set(config.heads) <= set(range(5, 10)) and len(set(config.heads)) > 2
+    assert max(config.intermediates) > 2 * min(config.intermediates) > 0
+
+
+def test_pruned_models_are_timed_alone_and_multiplexed():
+    part = measure("sequence", families=("pruned",))
+    found = {(run["family"], run["n"]): run["bound"] for run in part["runs"]}
+    assert list(found) == [("bert", 1), ("pruned", 1), ("pruned", 2)]
+    assert 1 < found["pruned", 1] < found["pruned", 2]
+    assert part["fastest"]["family"] == "bert"
 
 
 @pytest.mark.parametrize("task", ["sequence", "token"])

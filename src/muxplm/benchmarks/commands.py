@@ -11,6 +11,7 @@ from muxplm.files import DataError
 
 app = typer.Typer(no_args_is_help=True, help="Time inference, training or a run of the workflow.")
 
+FAMILIES = ("tmux", "mux-bert", "contextual", "pruned")
 NUMBERS = [str(n) for n in range(2, 21)]  # instances in one pass
 Rounds = Annotated[int, typer.Option(min=1, help="Interleaved rounds.")]
 
@@ -20,7 +21,7 @@ def inference(
     output: Annotated[
         Path, typer.Option(help="Where the figures go, as JSON, and a picture beside it.")
     ] = Path("results/benchmarks/inference.json"),
-    models: Annotated[str, typer.Option(help="Of tmux, mux-bert, contextual.")] = "tmux,mux-bert",
+    models: Annotated[str, typer.Option(help=f"Of {', '.join(FAMILIES)}.")] = "tmux,mux-bert",
     n: Annotated[str, typer.Option("--n", help="Beside BERT's 1.")] = "2,10",
     tasks: Annotated[str, typer.Option(help="sequence, token.")] = "sequence",
     sizes: Annotated[str, typer.Option(help="small, base.")] = "base",
@@ -36,7 +37,7 @@ def inference(
 ):
     """Multiplexing beside lower precision and another engine, with random weights."""
     lists = {
-        "families": _listed(models, "models", ("tmux", "mux-bert", "contextual")),
+        "families": _listed(models, "models", FAMILIES),
         "n_values": tuple(int(k) for k in _listed(n, "n", NUMBERS)),
         "tasks": _listed(tasks, "tasks", ("sequence", "token")),
         "sizes": _listed(sizes, "sizes", ("small", "base")),

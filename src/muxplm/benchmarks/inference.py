@@ -1,7 +1,8 @@
 """Inference with random weights and ids: multiplexing beside what else makes a CPU answer faster.
 
-{BERT, T-MUX, MUX-BERT, contextual} x N x {sequence, token} x {fp32, bf16, int8} x {torch, onnxruntime},
-all of one size and task in one process and in each round. On a GPU torch alone, in fp32 and bf16.
+{BERT, T-MUX, MUX-BERT, contextual, pruned} x N x {sequence, token} x {fp32, bf16, int8} x {torch,
+onnxruntime}, all of one size and task in one process and in each round. On a GPU torch alone, in fp32
+and bf16.
 """
 
 import copy
@@ -57,7 +58,9 @@ class Plan:
     length: int = 128
 
     def models(self) -> list[tuple[str, int]]:
-        return [("bert", 1), *((f, n) for f in self.families for n in self.n_values if n > 1)]
+        found = [(f, n) for f in self.families for n in self.n_values if n > 1]
+        alone = [("pruned", 1)] if "pruned" in self.families else []
+        return [("bert", 1), *alone, *found]
 
     def numbers(self, engine: str) -> list[str]:
         """The precisions that this machine computes in this engine."""
@@ -117,7 +120,8 @@ def measure(task: str, size: str, plan: Plan, base: dict | None = None) -> dict:
         whole = {run: partial(answer, ids) for run, answer in made.items()}
         parts = {run: partial(in_chunks, made[run], ids, best[run] * run.n) for run in made}
         at_once, at_best = (time_interleaved(passes, plan.rounds, 1) for passes in (whole, parts))
-    fastest = min((run for run in made if run.n == 1), key=lambda run: median(at_best[run]))
+    berts = (run for run in made if run.family == "bert")
+    fastest = min(berts, key=lambda run: median(at_best[run]))
     operations = {model: count(task, base, *model, plan.length) for model in plan.models()}
     entries = []
     for run in made:
