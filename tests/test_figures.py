@@ -443,7 +443,7 @@ def test_no_text_covers_another_or_a_marker(picture):
             box = text.get_window_extent().extents
             assert not any(meet(box, marker) for marker in markers), (name, text.get_text())
             assert all(axes.bbox.contains(*corner) for corner in box.reshape(2, 2))
-    assert bool(labels) == name.startswith(("pareto", "ensemble", "frontier"))
+    assert bool(labels) == name.startswith(("pareto", "ensemble"))
 
 
 def test_a_cell_without_a_panel_has_the_legend(picture):

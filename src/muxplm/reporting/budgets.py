@@ -4,6 +4,8 @@ Auto-PruMUX (PruMUX, arXiv 2305.14706) interpolates score and throughput over N 
 fast combination without training them all. Here all were trained, so what its picks cost is measured.
 """
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 
@@ -14,7 +16,7 @@ from muxplm.reporting.cells import Sources, single_tasks, throughputs, tidy
 from muxplm.reporting.layout import Layout, number
 
 DENSE = "not pruned"
-LOSSES = (1.0, 2.0, 3.0, 5.0)  # points below the plain model that is not pruned
+LOSSES = (1.0, 2.0, 3.0, 5.0, 10.0)  # points below the plain model that is not pruned
 # What is interpolated: along the first of each pair, among the combinations that share the second.
 LINES = {
     "score": (("N", "sparsity"), ("sparsity", "N")),
@@ -25,8 +27,8 @@ LINES = {
 def budgets(sources: Sources) -> tuple[pd.DataFrame, Layout]:
     """A row for each task, way of pruning and loss."""
     points = measured_points(sources)
-    kinds = points.loc[points["sparsity"] > 0, ["task", "by"]].drop_duplicates()
-    found = [row for kind in kinds.itertuples(index=False) for row in _rows(points, *kind)]
+    kinds = product(dict.fromkeys(points["task"]), sources.settings.pruned.by)
+    found = [row for task, by in kinds for row in _rows(points, task, by)]
     table = pd.DataFrame(found)
     cells = _printed(table)
     bold = pd.DataFrame(False, index=cells.index, columns=cells.columns)

@@ -47,9 +47,9 @@ FIGURES = {
         "model's, divided by k. Bars: std over training seeds (of a single one: over composition seeds)."
     ),
     "frontier": (
-        "Score against measured speed-up for each N, whole and pruned: grey by CoFi, white by Fisher "
-        "masks. Grey line: the Pareto frontier, the best score among the models that are at least as "
-        "fast."
+        "Score against measured speed-up for each N, whole and, along a line, more and more pruned: "
+        "grey by CoFi, white and dotted by Fisher masks. Grey line: the Pareto frontier, the best score "
+        "among the models that are at least as fast."
     ),
 }
 

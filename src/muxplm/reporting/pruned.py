@@ -8,10 +8,10 @@ from muxplm.experiments import PRUNERS
 from muxplm.reporting import captions, style
 from muxplm.reporting.budgets import DENSE, measured_points
 from muxplm.reporting.cells import Sources
-from muxplm.reporting.labels import label_points
 from muxplm.reporting.pareto import standing
 
 FACES = {DENSE: None, "cofi": "0.8", "fisher": "white"}  # a marker's; None: its own colour
+STROKES = {"cofi": "-", "fisher": ":"}
 
 
 def pruned_frontier(sources: Sources):
@@ -32,15 +32,10 @@ def pruned_frontier(sources: Sources):
         axis.margins(0.1)
         style.logarithmic(axis, rows["speedup"])
     axes[0].set_ylabel("Score (points of 100)")
-    note = f"Numbers: per cent pruned. Bars: {captions.bars(sources.settings)}, lowest to highest round."
+    levels = ", ".join(f"{100 * level:g}" for level in sorted(set(rows["sparsity"])))
+    bars = f"Bars: {captions.bars(sources.settings)}, lowest to highest round."
+    note = f"Along a line {levels} % are pruned. {bars}"
     style.legend(figure, _handles(rows, looks), 5, note)
-    for axis, part in zip(axes, parts, strict=True):
-        pruned = part[part["sparsity"] > 0]
-        names = (f"{100 * sparsity:g}" for sparsity in pruned["sparsity"])
-        colours = (looks[n]["color"] for n in pruned["N"])
-        label_points(
-            axis, list(zip(pruned["speedup"], pruned["score"], names, colours, strict=True))
-        )
     return figure, pd.concat(parts)
 
 
@@ -53,6 +48,11 @@ def _draw(axis, points: pd.DataFrame, looks: dict):
         color=style.GREY,
         zorder=1,
     )
+    for (n, by), part in points[points["sparsity"] > 0].groupby(["N", "by"]):
+        whole = points[(points["N"] == n) & (points["sparsity"] == 0)]
+        line = pd.concat([whole, part]).sort_values("sparsity")
+        look = {"color": looks[n]["color"], "linestyle": STROKES[by], "linewidth": 0.8, "zorder": 2}
+        axis.plot(line["speedup"], line["score"], **look)
     for _, point in points.iterrows():
         ends = [
             [point["speedup"] - point["speedup_low"]],
@@ -75,6 +75,6 @@ def _handles(rows: pd.DataFrame, looks: dict) -> list[Line2D]:
         for label, n in models.itertuples(index=False)
     ]
     for by in [by for by in PRUNERS if by in set(rows["by"])]:
-        look = {"marker": "o", "color": "black", **_face(by)}
-        handles.append(Line2D([], [], linestyle="none", label=PRUNERS[by], **look))
+        look = {"marker": "o", "color": "black", "linestyle": STROKES[by], **_face(by)}
+        handles.append(Line2D([], [], label=PRUNERS[by], **look))
     return [*handles, Line2D([], [], color=style.GREY, label="Pareto frontier")]
