@@ -130,7 +130,7 @@ def test_arguments_are_read(line):
 
 def test_the_readme_installs_as_make_does():
     """What make runs on a fresh machine, so that line is known to work."""
-    (line,) = (line for line in FOUND if line.startswith("python3 -m venv"))
+    (line,) = (line for line in lines_of(README) if line.startswith("python3 -m venv"))
     wanted = line.split("pip ")[1].split()
     dry = subprocess.run(
         ["make", "--dry-run", "--always-make", ".venv/.installed"],
