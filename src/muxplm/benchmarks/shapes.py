@@ -36,8 +36,8 @@ NAMES = {
 def pruned(base: dict, sparsity: float = SPARSITY) -> dict:
     """An encoder of a random structure such as CoFi leaves: `sparsity` of its layers' weights is gone.
 
-    Of 12 heads 5 to 9 are drawn for each layer, and its share of the intermediate dimensions that are left
-    to all. At base size: 6 to 9 heads, 456 to 1,243 dimensions.
+    Each layer draws 5 to 9 of 12 heads, and its share of the intermediate dimensions that are left. At
+    base size it has 6 to 9 heads and 456 to 1,243 dimensions.
     """
     random, layers = Random(0), range(base["num_hidden_layers"])
     width, heads = base["hidden_size"], base["num_attention_heads"]

@@ -12,10 +12,10 @@ import pandas as pd
 from muxplm import tasks
 from muxplm.experiments import PRUNERS
 from muxplm.reporting import captions
-from muxplm.reporting.cells import Sources, single_tasks, throughputs, tidy
+from muxplm.reporting.cells import Sources
 from muxplm.reporting.layout import Layout, number
+from muxplm.reporting.pruned_points import measured_points
 
-DENSE = "not pruned"
 LOSSES = (1.0, 2.0, 3.0, 5.0, 10.0)  # points below the plain model that is not pruned
 # What is interpolated: along the first of each pair, among the combinations that share the second.
 LINES = {
@@ -73,37 +73,6 @@ def _of(grid: pd.DataFrame, name: str, model: str | None, plain: float) -> dict:
         f"{name}_speedup": row["speedup"],
         f"{name}_loss": plain - row["score"],
     }
-
-
-def measured_points(sources: Sources) -> pd.DataFrame:
-    """A row for each variant, whole or pruned, on each task that models are pruned on."""
-    shown = [task for task in sources.tasks if task in sources.settings.pruned_tasks]
-    table = tidy(sources, (single_tasks, throughputs)).set_index(["model", "column"])
-    rows = []
-    for variant in sources.variants:
-        speed = table.loc[(variant.name, "speedup")]
-        for task in shown:
-            score = table.loc[(variant.name, task)]
-            rows.append(
-                {
-                    "task": task,
-                    "model": variant.name,
-                    "label": variant.recipe.label,
-                    "N": variant.n,
-                    "sparsity": variant.sparsity,
-                    "by": variant.pruner if variant.sparsity else DENSE,
-                    "speedup": speed["measured"],
-                    "speedup_low": speed["low"],
-                    "speedup_high": speed["high"],
-                    "score": score["measured"],
-                    "std": score["std"],
-                    "std_training": score["std_training"],
-                    "bar": score["std"]
-                    if pd.isna(score["std_training"])
-                    else score["std_training"],
-                }
-            )
-    return pd.DataFrame(rows)
 
 
 def fastest(grid: pd.DataFrame, floor: float) -> str | None:

@@ -6,9 +6,9 @@ from matplotlib.lines import Line2D
 from muxplm import tasks
 from muxplm.experiments import PRUNERS
 from muxplm.reporting import captions, style
-from muxplm.reporting.budgets import DENSE, measured_points
 from muxplm.reporting.cells import Sources
 from muxplm.reporting.pareto import standing
+from muxplm.reporting.pruned_points import DENSE, measured_points
 
 FACES = {DENSE: None, "cofi": "0.8", "fisher": "white"}  # a marker's; None: its own colour
 STROKES = {"cofi": "-", "fisher": ":"}
