@@ -212,10 +212,25 @@ def test_overhead_of_each_way_to_answer():
     assert [(run["task"][:5], run["way"]) for run in found] == [
         (task, way)
         for task in ("text-", "token")
-        for way in ("pipeline", "predict, .csv", "predict, .jsonl")
+        for way in ("the tokenizer alone", "pipeline", "predict, .csv", "predict, .jsonl")
     ]
-    assert all(run["outside"] > 0 and run["inside"] > 0 for run in found)
+    assert all(run["outside"] > 0 for run in found)
+    assert [run["inside"] > 0 for run in found] == 2 * [False, True, True, True]
     assert overhead.report({"runs": found}).count("predict, .csv") == 2
+
+
+def test_a_profile_says_where_a_steps_time_is_spent():
+    """A large product beside a small sum; each operation counts once, not again for what calls it."""
+    square = torch.ones(700, 700)
+    found = training.shares(lambda: (torch.matmul(square, square), square.sum()))
+    assert next(iter(found)) == "aten::mm" and found["aten::mm"] > 0.5
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+    assert sum(found.values()) <= 1 + 1e-9
+    entry = training.time_steps("2x128", "mlm", 1, [], 1, profiled=True)[0]
+    result = {"steps": [entry], "products": {"fp32": 1e9}, "memory": {}, "data": 1e6}
+    assert "aten::" in training.report(result)
+    del entry["profile"]
+    assert "aten::" not in training.report(result)
 
 
 @pytest.mark.parametrize("objective", ["mlm", "classification"])

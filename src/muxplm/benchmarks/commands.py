@@ -82,13 +82,16 @@ def training(
     ] = "2x128,4x256",
     n: Annotated[str, typer.Option("--n", help="Instances in one pass.")] = "1,5,10",
     rounds: Rounds = 10,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Say in which operations a step's time is spent.")
+    ] = False,
 ):
     """Training steps beside plain ones, and the memory that a step takes."""
     n_values = tuple(int(k) for k in _listed(n, "n", ["1", *NUMBERS]))
     check_output(output)
     from muxplm.benchmarks.training import SHAPES, run_benchmark
 
-    run_benchmark(str(output), rounds, _listed(encoders, "encoders", SHAPES), n_values)
+    run_benchmark(str(output), rounds, _listed(encoders, "encoders", SHAPES), n_values, profile)
 
 
 @app.command()

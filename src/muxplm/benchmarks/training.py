@@ -16,6 +16,7 @@ import numpy as np
 import pandas
 import torch
 from torch.nn import functional as F
+from torch.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from muxplm.benchmarks.shapes import BASE, base_config
@@ -58,8 +59,11 @@ SHAPES = {  # an encoder, rows of it, their length, and the objectives that are 
 LARGE = "12x768"  # without a plain step beside it
 
 
-def run_benchmark(output: str, rounds: int, shapes, n_values):
-    """Writes all measurements to `output` and prints them."""
+def run_benchmark(output: str, rounds: int, shapes, n_values, profiled: bool = False):
+    """Writes all measurements to `output` and prints them.
+
+    profiled: each step is taken once more under torch's profiler.
+    """
     device = join().device
     precisions = ["fp32", "bf16"] if use_bf16("auto") else ["fp32"]
     result = {
@@ -72,7 +76,7 @@ def run_benchmark(output: str, rounds: int, shapes, n_values):
             for shape in shapes
             for objective in SHAPES[shape][3]
             for n in n_values
-            for entry in time_steps(shape, objective, n, precisions, rounds)
+            for entry in time_steps(shape, objective, n, precisions, rounds, profiled)
         ],
         "data": rate_of_data(),
         "memory": {precision: peaks(precision) for precision in precisions},
@@ -84,7 +88,7 @@ def run_benchmark(output: str, rounds: int, shapes, n_values):
 # --- Steps -------------------------------------------------------------------------------------
 
 
-def time_steps(shape: str, objective: str, n: int, precisions, rounds: int) -> list[dict]:
+def time_steps(shape, objective, n, precisions, rounds, profiled=False) -> list[dict]:
     """Seconds of a step in each precision, and of a plain one; floating-point operations a second."""
     encoder, rows, length, _ = SHAPES[shape]
     processes = join()
@@ -104,8 +108,22 @@ def time_steps(shape: str, objective: str, n: int, precisions, rounds: int) -> l
         | {"step": name, "seconds": median(seconds[name])}
         | {"operations_per_second": operations[name] / median(seconds[name])}
         | {"of_plain": speedup(seconds, "plain", name) if "plain" in runs else None}
-        for name in runs
+        | ({"profile": shares(run)} if profiled else {})
+        for name, run in runs.items()
     ]
+
+
+def shares(run, most: int = 8) -> dict[str, float]:
+    """By operation, the part of one step's time that is spent in it itself; the largest first."""
+    with profile() as profiler:
+        run()
+    on_gpu = torch.cuda.is_available()
+    spent = {
+        event.key: event.self_device_time_total if on_gpu else event.self_cpu_time_total
+        for event in profiler.key_averages()
+    }
+    largest = sorted(spent, key=spent.get, reverse=True)[:most]
+    return {name: spent[name] / sum(spent.values()) for name in largest}
 
 
 def make_batch(objective, vocabulary, rows, length, device) -> dict:
@@ -236,8 +254,8 @@ def resident_mib(field: str) -> float:
 
 
 def report(result: dict) -> str:
-    """Two Markdown tables, steps and memory, and the two rates."""
-    steps = []
+    """Markdown tables: steps and memory, where a step's time goes if it was profiled; the two rates."""
+    steps, profiles = [], []
     for entry in result["steps"]:
         bound = result["products"].get(entry["step"], result["products"]["fp32"])
         ratio = entry["of_plain"]
@@ -254,6 +272,10 @@ def report(result: dict) -> str:
                 "of the products' rate": f"{entry['operations_per_second'] / bound:.0%}",
             }
         )
+        if "profile" in entry:
+            parts = [f"{name} {share:.0%}" for name, share in entry["profile"].items()]
+            step = {name: entry[name] for name in ("shape", "objective", "n", "step")}
+            profiles.append(step | {"spent in": ", ".join(parts)})
     memory = [
         {
             "precision": precision,
@@ -265,7 +287,7 @@ def report(result: dict) -> str:
         for precision, measured in result["memory"].items()
         for step in measured["steps"]
     ]
-    tables = (pandas.DataFrame(rows) for rows in (steps, memory))
+    tables = [pandas.DataFrame(rows) for rows in (steps, memory, profiles) if rows]
     parts = [table.to_markdown(index=False, disable_numparse=True) for table in tables]
     rates = [f"{name} {rate / 1e9:.0f}" for name, rate in result["products"].items()]
     bound = f"Products of matrices: {', '.join(rates)} billion operations a second."
