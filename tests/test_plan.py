@@ -185,6 +185,21 @@ def test_nothing_to_do_is_said(monkeypatch):
 # --- The whole ---------------------------------------------------------------------------------
 
 
+def test_pruned_models_are_counted_on_their_own_tasks():
+    """PruMUX's grid at the paper's scale: 4 tasks, 4 N, 5 sparsities, 5 seeds, no dense model more."""
+    files = [ROOT / "config/paper.yaml", ROOT / "config/paper-pruned.yaml"]
+    dense, pruned = (configuration.load(files[:count]) for count in (1, 2))
+    assert (
+        "40 models x 11 tasks x 5 training seeds = 2,200 fine-tuned" in plan.describe([], dense)[0]
+    )
+    assert "= 2,200 fine-tuned models and 400 pruned ones, scored" in plan.describe([], pruned)[0]
+    assert plan.describe([dense.paths.table("table1", "md")], dense) == plan.describe(
+        [pruned.paths.table("table1", "md")], pruned
+    )
+    cell = costs.pruning_flops("mux-bert-base-n2-cofi0.95", "mnli", pruned)
+    assert cell < costs.pruning_flops("mux-bert-base-n2-cofi0.6", "mnli", pruned)
+
+
 @pytest.mark.smoke
 def test_a_plan_says_what_would_run_and_writes_nothing(tmp_path):
     folders = [f"results={tmp_path}/results", f"scratch={tmp_path}/scratch"]

@@ -7,6 +7,7 @@ Imports neither torch nor transformers: a plan takes seconds.
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
+from itertools import product
 from textwrap import wrap
 
 from rich import box
@@ -60,13 +61,15 @@ def describe(targets: list[str], settings: Settings) -> list[str]:
     lines = []
     for target in targets or ["all"]:
         if target == "all":
-            lines.append(f"Every table: {_cells(len(settings.variants), settings.tasks, settings)}")
+            every = settings.variants.values()
+            lines.append(f"Every table: {_cells(every, settings.tasks, settings)}")
         elif target in tables:
             table = experiments.TABLES[tables[target]]
-            models = len(table.variants(settings.axes))
-            selected = table.selected_tasks(settings.axes)
+            cells = _cells(
+                table.variants(settings.axes), table.selected_tasks(settings.axes), settings
+            )
             title = tables[target].replace("table", "Table ")
-            lines.append(f"{title} ({table.title.lower()}): {_cells(models, selected, settings)}")
+            lines.append(f"{title} ({table.title.lower()}): {cells}")
     return lines
 
 
@@ -127,12 +130,20 @@ def remarks(costs: dict[Job, Cost], settings: Settings) -> list[str]:
 # --- Words -------------------------------------------------------------------------------------
 
 
-def _cells(models: int, task_names, settings: Settings) -> str:
+def _cells(variants, task_names, settings: Settings) -> str:
+    """How many models of these variants there are; a pruned one has tasks of its own."""
     seeds = len(settings.training_seeds)
+    models = sum(not variant.sparsity for variant in variants)
     total = models * len(task_names) * seeds
+    pruned = seeds * sum(
+        settings.has_cells(variant, task)
+        for variant, task in product(variants, task_names)
+        if variant.sparsity
+    )
+    beside = f" and {_count(pruned, 'pruned one')}" if pruned else ""
     return (
         f"{_count(models, 'model')} x {_count(len(task_names), 'task')} x "
-        f"{_count(seeds, 'training seed')} = {_count(total, 'fine-tuned model')}, "
+        f"{_count(seeds, 'training seed')} = {_count(total, 'fine-tuned model')}{beside}, "
         f"scored under {_count(len(settings.composition_seeds), 'composition')}"
     )
 
