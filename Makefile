@@ -55,7 +55,7 @@ test-faults: $(ENV) ## Every malformed input; the smoke DAG under KILLS random k
 	@.venv/bin/pytest -q tests/test_malformed.py tests/test_faults.py --every-input
 	@.venv/bin/python tests/kills.py --kills $(KILLS) --seed $(SEED) --bundles $(BUNDLES)
 
-test-cluster: $(ENV) ## Run the smoke DAG through a real SLURM on this machine (Debian, root)
+test-cluster: $(ENV) ## Run the smoke DAG through a real SLURM here, then through faults (Debian, root)
 	@tests/cluster/run.sh
 
 docs: $(ENV) ## Build README and docs/ as a site in site/; a broken link fails

@@ -34,11 +34,15 @@ PATIENCE = 4.0  # seconds in which a job has to begin to write
 
 
 class Run:
-    """The workflow in a copy of the repository; the tables and figures whose bytes may not vary."""
+    """The workflow in a copy of the repository; the tables and figures whose bytes may not vary.
 
-    def __init__(self, bundle: str, small: bool, folder: Path):
-        self.copy = Copy(folder)
-        change = self.copy.write("bundle.yaml", {"bundle": bundle} | (SMALL if small else {}))
+    changes: laid over the smoke preset. how: options of Snakemake, which say where jobs run.
+    """
+
+    def __init__(self, folder: Path, changes: dict, how=("--cores", "2")):
+        folder.mkdir()
+        self.copy, self.how = Copy(folder), how
+        change = self.copy.write("changes.yaml", changes)
         self.settings = self.copy.settings(change)
         self.files = [*self.copy.configfiles, change]
         paths, axes = self.settings.paths, self.settings.axes
@@ -53,7 +57,7 @@ class Run:
         self.process = None
 
     def start(self):
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", *self.files]
+        command = [sys.executable, "-m", "snakemake", *self.how, "--configfile", *self.files]
         with open(self.copy.folder / "said.log", "a") as said:
             self.process = subprocess.Popen(
                 [*command, "--", *self.targets],
@@ -125,14 +129,13 @@ class Run:
         return [d for f in folders for d in (self.copy.folder / f).glob("*/**/.*.draft")]
 
 
-def disturbed(bundle, kills: int, small: bool, rng, gaps, expected: dict, folder: Path) -> dict:
+def disturbed(changes: dict, kills: int, rng, gaps, expected: dict, folder: Path) -> dict:
     """Passes of the whole DAG until `kills` kills have hit; AssertionError where one left a trace."""
     done, passes, starts = Counter(), 0, 0
     while done.total() < kills:
         passes += 1
-        pass_folder = folder / f"{bundle}-{passes}"
-        pass_folder.mkdir()
-        run, whole = Run(bundle, small, pass_folder), {}
+        pass_folder = folder / f"{changes['bundle']}-{passes}"
+        run, whole = Run(pass_folder, changes), {}
         while True:
             run.start()
             starts += 1
@@ -151,7 +154,8 @@ def disturbed(bundle, kills: int, small: bool, rng, gaps, expected: dict, folder
             if run.process.returncode == -signal.SIGKILL:
                 run.unlock()
         check(run, whole, expected)
-        print(f"bundle {bundle}, pass {passes}: {done.total()} kills, {starts} starts", flush=True)
+        told = f"{done.total()} kills, {starts} starts"
+        print(f"bundle {changes['bundle']}, pass {passes}: {told}", flush=True)
         shutil.rmtree(pass_folder)
     return {"kills": dict(done), "passes": passes, "starts": starts}
 
@@ -177,8 +181,8 @@ def main():
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="kills-")).resolve()
     start = time.monotonic()
-    (folder / "undisturbed").mkdir()
-    run = Run("all", options.small, folder / "undisturbed")
+    small = SMALL if options.small else {}
+    run = Run(folder / "undisturbed", {"bundle": "all"} | small)
     run.start()
     assert run.process.wait() == 0, f"the undisturbed run failed: {run.copy.folder}/said.log"
     expected = run.results()
@@ -187,7 +191,8 @@ def main():
     print(f"undisturbed: {len(expected)} files, {undisturbed:.0f} s", flush=True)
     for bundle in options.bundles:
         rng = random.Random(f"{options.seed} {bundle}")
-        told = disturbed(bundle, options.kills, options.small, rng, gaps, expected, folder)
+        changes = {"bundle": bundle} | small
+        told = disturbed(changes, options.kills, rng, gaps, expected, folder)
         print(
             json.dumps({"bundle": bundle, **told, "seconds": time.monotonic() - start}), flush=True
         )

@@ -479,6 +479,18 @@ def last_step(scratch: Path) -> int:
     return max((int(name.split("-")[1]) for name in whole), default=0)
 
 
+def test_a_job_that_is_repeated_asks_for_more_memory(tmp_path):
+    """As on a cluster whose profile has retries; here each attempt fails, for want of a muxplm."""
+    copy = Copy(tmp_path)
+    copy.environment["PATH"] = "/usr/bin:/bin"
+    done = copy.snakemake("--retries", "2", targets=[copy.settings().paths.tokenizer])
+    assert done.returncode == 1
+    *_, log = sorted((copy.folder / ".snakemake/log").iterdir())
+    asked = [int(mb) for mb in re.findall(r"resources:.*mem_mb=(\d+)", log.read_text())]
+    wanted = copy.settings().resources_of("tokenizer").mem_mb
+    assert asked == [wanted, 2 * wanted, 3 * wanted]
+
+
 def test_a_damaged_checkpoint_fails_its_own_jobs_alone(copy):
     """The last test: it leaves the results damaged."""
     paths = copy.settings().paths

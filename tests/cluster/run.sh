@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Table 1 of the smoke preset through a real SLURM of two nodes, which is gone again afterwards.
+# Table 1 of the smoke preset through a real SLURM of two nodes, which is gone again afterwards; then a run
+# whose jobs, nodes and head are lost on the way (faults.py). FAULTS=0 leaves that out.
 # For Debian 12, as root. The profile is the one that is shipped; a small cluster of one's own only
 # differs in keeping no accounts (squeue), and may be asked more often.
 set -euo pipefail
@@ -97,3 +98,4 @@ if found != expected or not table.stat().st_size:
 print(f"test-cluster: {len(found)} rows in {table}")
 PYTHON
 echo "test-cluster: $completed jobs through SLURM"
+[ "${FAULTS:-1}" = 0 ] || python tests/cluster/faults.py

@@ -56,7 +56,8 @@ SwitchType=switch/none
 MpiDefault=none
 PropagateResourceLimits=NONE
 ReturnToService=2
-KillWait=2
+KillWait=10
+SlurmdTimeout=20
 MinJobAge=300
 
 # The nodes may promise more than the machine has; the GPUs are pretended.

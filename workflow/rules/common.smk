@@ -63,7 +63,11 @@ def all_targets():
 def resources_of(stage):
     """What one job of a stage asks for; no gpu where none is wanted or there."""
     wanted = settings.resources_of(stage)
-    needed = {"mem_mb": wanted.mem_mb, "runtime": wanted.runtime}
+
+    def memory(wildcards, attempt):
+        return wanted.mem_mb * attempt  # a job that ran out of it is repeated with more
+
+    needed = {"mem_mb": memory, "runtime": wanted.runtime}
     gpu = wanted.gpu
     if gpu is None:
         gpu = min(1, GPUS) if STAGES[stage].computes else 0
