@@ -1,4 +1,8 @@
-"""Small models shared by the tests."""
+"""Small models shared by the tests. One thread each: on models this small more of them only wait."""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start, too; before torch looks
 
 import pytest
 import torch
@@ -55,15 +59,6 @@ def build(model_class, seed=0, **changes):
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
     return model
-
-
-@pytest.fixture(scope="module")
-def one_thread():
-    """On models this small threads only wait for each other: many times slower on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

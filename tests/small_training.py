@@ -106,7 +106,6 @@ def run(
 
 
 def main(folder):
-    torch.set_num_threads(1)
     for objective, n, accumulation in CASES:
         scratch = Path(folder) / "scratch" / f"{objective}-{n}-{accumulation}"
         weights, *_ = run(objective, n, scratch, accumulation=accumulation, save_every=100)

@@ -22,9 +22,6 @@ BASE = BertConfig()
 CONFIG = dense(0).config
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 # --- Gates --------------------------------------------------------------------------------------
 
 

@@ -57,11 +57,8 @@ TINY = {
 }
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory, one_thread):
+def settings(tmp_path_factory):
     """Settings whose data is prepared; models with random weights are scored, in all three ways."""
     folder = tmp_path_factory.mktemp("evaluation")
     default = yaml.safe_load((ROOT / "config/config.yaml").read_text())

@@ -26,8 +26,6 @@ from muxplm.training.loop import learning_rate
 from muxplm.training.processes import Processes
 from muxplm.training.rows import Rows
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def same(one, other) -> bool:
     """Weights and logs, to the bit."""

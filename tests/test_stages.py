@@ -1,7 +1,6 @@
 """What each stage hands to the training loop, and one stage whole, in one process and in two."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -189,8 +188,7 @@ def command(settings, folder, *arguments):
     changed = raw | {"results": str(results), "scratch": str(folder / "scratch")}
     (folder / "config.json").write_text(json.dumps(changed))
     parts = ["-m", "muxplm", *arguments, "--config", str(folder / "config.json")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return {"args": [sys.executable, *parts], "env": environment}
+    return {"args": [sys.executable, *parts]}
 
 
 def test_two_processes_of_the_command_prime_as_one(settings, tmp_path, monkeypatch):

@@ -30,9 +30,6 @@ BASE = {
 PLAN = {"batch": 20, "length": 8, "batches": 3, "trials": 4, "micro_batches": [2, 5, 20]}
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 class Clock:
     """Seconds since the start; `advance` is what models do instead of taking time."""
 
