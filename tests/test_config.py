@@ -110,6 +110,11 @@ def preset(path: Path) -> dict:
             {"data": {"source": "local"}},
             "config: data_folder is missing: name the folder, --config data_folder=DIR",
         ),
+        (
+            {"without": ["mux-bert-base-n10-contextul"]},
+            "config: without: there is no variant mux-bert-base-n10-contextul in this config; did you "
+            "mean 'mux-bert-base-n10-contextual'?",
+        ),
         # overrides
         (
             {"overrides": {"mux-bert-base-n3": {}}},

@@ -132,6 +132,15 @@ def test_table_5_crosses_the_ablations_with_n():
     ]
 
 
+def test_a_variant_can_be_left_out_of_every_target():
+    name = "mux-bert-base-n10-contextual"
+    grid = experiments.grid(ALL)
+    assert experiments.grid(replace(ALL, without=(name,))) == {
+        other: variant for other, variant in grid.items() if other != name
+    }
+    assert name in grid
+
+
 def test_table_12_varies_the_retrieval_rate_of_the_large_model():
     assert names("table12", Axes(PAPER, SIZES, (2,), ())) == [
         "mux-bert-large-n2",

@@ -107,6 +107,7 @@ SETTINGS = {
     "ablations": ([{"multiplexer": "sign"}], set()),
     "dialects": (["released"], set()),
     "pretraining_seeds": ([1, 2], set()),
+    "without": (["mux-bert-base-n10-prefix"], set()),
     "overrides": ({"mux-bert-base-n5": {"prime": {"steps": 7}}}, REPORT),
     "pruned.sparsities": ([0.6, 0.7], set()),
     "pruned.instances": ([2, 5, 1], set()),

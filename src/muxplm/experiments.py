@@ -141,6 +141,7 @@ class Axes:
     dialects: tuple[str, ...] = ()
     pretraining_seeds: tuple[int, ...] = ()
     pruned: PrunedAxes = PrunedAxes()
+    without: tuple[str, ...] = ()  # names of variants that no target takes
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,8 @@ class Target:
                 rows.append(Variant(family, size, n, **(change if changed else {})))
         if axes.released:
             rows = [variant for variant in rows if released_id(variant)]
-        rows = list(dict.fromkeys(rows))  # a family without choices yields one row for all changes
+        # A family without choices yields one row for all changes.
+        rows = [variant for variant in dict.fromkeys(rows) if variant.name not in axes.without]
         some = set(axes.pruned.tasks) & set(self.tasks)
         return rows + [row for parent in rows if some for row in self._pruned(parent, axes)]
 

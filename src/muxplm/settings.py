@@ -4,6 +4,7 @@ Which settings decide which result is said in `recipes`; how a config is read, i
 """
 
 import copy
+from dataclasses import replace
 from functools import cached_property
 from itertools import product
 from typing import Annotated, Literal
@@ -48,6 +49,7 @@ class Settings(Section):
     instances: Annotated[list[Annotated[int, Field(ge=1, le=1000)]], Field(min_length=1), Once]
     tasks: Annotated[list[TaskName], Field(min_length=1), Once]
     ablations: Annotated[list[Ablation], Once] = []
+    without: Annotated[list[str], Once] = []  # variants that no target takes
     dialects: Annotated[
         list[Literal[tuple(experiments.DIALECTS)]], Once
     ] = []  # rows of the table of dialects
@@ -96,6 +98,11 @@ class Settings(Section):
                 )
         if self.data.source == "local" and not self.data_folder:
             raise ValueError("data_folder is missing: name the folder, --config data_folder=DIR")
+        if self.without:
+            every = experiments.grid(replace(self.axes, without=()))
+            for name in set(self.without) - set(every):
+                hint = nearest(name, every)
+                raise ValueError(f"without: there is no variant {name} in this config{hint}")
         variants = self.variants if self.overrides else {}
         for name, stages in self.overrides.items():
             if name not in variants:
@@ -129,6 +136,7 @@ class Settings(Section):
             self.released is not None,
             *map(tuple, more),
             PrunedAxes(*map(tuple, masks)),
+            tuple(self.without),
         )
 
     @property
