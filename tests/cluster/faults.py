@@ -58,25 +58,17 @@ def main():
     alone.start()
     assert alone.process.wait() == 0, f"failed without SLURM: {alone.copy.folder}/said.log"
     print(f"faults: on this machine alone {time.monotonic() - start:.0f} s", flush=True)
-    start, done = time.monotonic(), set()
-    through.start()
-    while (code := through.process.poll()) != 0:
-        assert time.monotonic() < start + LIMIT, f"no end: {through.copy.folder}/said.log"
-        if code is not None:
-            assert code == -signal.SIGKILL, f"failed: {through.copy.folder}/said.log"
-            through.unlock()
-            through.start()
-        for fault in (kill_node, drain_node, kill_head):
-            if fault not in done and fault(through):
-                done.add(fault)
-                print(f"faults: {fault.__name__}, {time.monotonic() - start:.0f} s", flush=True)
-        time.sleep(0.5)
-    seconds = time.monotonic() - start
+    record = HOME / "log/completed.txt"
+    earlier = len(record.read_text().splitlines()) if record.exists() else 0
+    start = time.monotonic()
+    done = disturb(through)
     ended = Counter(
         word.removeprefix("JobState=")
-        for word in (HOME / "log/completed.txt").read_text().split()
+        for line in record.read_text().splitlines()[earlier:]
+        for word in line.split()
         if word.startswith("JobState=")
     )
+    seconds = time.monotonic() - start
     print(f"faults: {seconds:.0f} s, jobs by their end: {dict(ended)}", flush=True)
     assert len(done) == 3, f"faults that never came: {3 - len(done)}"
     assert ended["TIMEOUT"] and ended["NODE_FAIL"], "no job met its time limit, or none a dead node"
@@ -88,6 +80,28 @@ def main():
     shutil.rmtree(folder)
 
 
+def disturb(run: Run) -> set:
+    """Runs to the end; each fault comes once, as soon as it can. Returns those that came."""
+    start, done = time.monotonic(), set()
+    run.start()
+    try:
+        while (code := run.process.poll()) != 0:
+            assert time.monotonic() < start + LIMIT, f"no end: {run.copy.folder}/said.log"
+            if code is not None:
+                assert code == -signal.SIGKILL, f"failed: {run.copy.folder}/said.log"
+                run.unlock()
+                run.start()
+            for fault in (kill_node, drain_node, kill_head):
+                if fault not in done and fault(run):
+                    done.add(fault)
+                    print(f"faults: {fault.__name__}, {time.monotonic() - start:.0f} s", flush=True)
+            time.sleep(0.5)
+    finally:
+        if run.process.poll() is None:
+            os.killpg(run.process.pid, signal.SIGKILL)
+    return done
+
+
 # --- Faults: each says whether it could happen now ----------------------------------------------
 
 
@@ -96,9 +110,7 @@ def kill_node(run: Run) -> bool:
     node, job = next(iter(running("finetune")), (None, None))
     if node is None:
         return False
-    assert "gpu:1" in asked("squeue", "--noheader", f"--jobs={job}", "--format=%b"), (
-        "no GPU asked for"
-    )
+    assert "gpu:1" in asked("scontrol", "show", "job", job), f"job {job} asked for no GPU"
     for process in [p for p in psutil.process_iter() if is_daemon(p, node)] + steps(job):
         with suppress(psutil.Error):
             for one in [process, *process.children(recursive=True)]:
