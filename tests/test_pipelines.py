@@ -1,5 +1,7 @@
 """Multiplexed models in transformers' pipelines: grouping, composition, and other models as before."""
 
+import gc
+
 import pytest
 import torch
 from conftest import WORDS, build, make_config
@@ -354,3 +356,30 @@ def test_copies_are_at_least_one_and_at_most_n(folder, texts, copies):
     answer = pipeline("text-classification", folder["text-classification"], device="cpu")
     with pytest.raises(ValueError, match=f"copies is {copies}; it must be from 1 to N = 3"):
         answer(texts, copies=copies)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_collector_waits_for_a_window_and_is_left_as_it_was(
+    enabled, folder, texts, monkeypatch
+):
+    """In a pass it is off; between the answers, and after an error, as whoever asks has it."""
+    answer = pipeline("text-classification", folder["text-classification"], device="cpu")
+    forward, seen = answer.model.forward, []
+
+    def watched(*args, **kwargs):
+        seen.append(gc.isenabled())
+        if len(seen) > 2:
+            raise RuntimeError("the third pass")
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(answer.model, "forward", watched)
+    was = gc.isenabled()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        between = [gc.isenabled() for _ in answer((text for text in texts[: 2 * N]), batch_size=N)]
+        with pytest.raises(RuntimeError, match="the third pass"):
+            answer(texts[:N])
+        after = gc.isenabled()
+    finally:
+        (gc.enable if was else gc.disable)()
+    assert (seen, between, after) == ([False] * 3, [enabled] * 2 * N, enabled)

@@ -5,7 +5,9 @@ small multiplexed model.
 """
 
 import copy
+import gc
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
 from itertools import chain, islice
 
 import numpy as np
@@ -110,8 +112,14 @@ class Grouped:
             found = _averaged(order, self._outputs(stream, size, window, preprocess))
         else:
             raise ValueError("composition_seed and copies need a list, whose length is known")
-        for outputs in _batched(found, window):
-            yield from self.conclude(outputs, **postprocess)
+        windows = _batched(found, window)
+
+        def answered():
+            with _without_collector():
+                outputs = next(windows, None)
+                return outputs and list(self.conclude(outputs, **postprocess))
+
+        yield from chain.from_iterable(iter(answered, None))
 
     def _outputs(self, stream: Iterable, size: int, window: int, preprocess) -> Iterator:
         """What transformers' `postprocess` takes, for each input: a dict, of a tagger a list of them."""
@@ -194,6 +202,21 @@ class Grouped:
     def conclude(self, outputs: list, **postprocess) -> Iterable:
         """The answers to some inputs."""
         return (self.postprocess(output, **postprocess) for output in outputs)
+
+
+@contextmanager
+def _without_collector():
+    """Python's collector waits: for so many new objects it would walk all that was ever imported.
+
+    What a window makes is gone at its end without it, but for the answers, which refer to nothing.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def given(values: dict) -> dict:

@@ -62,8 +62,8 @@ def writer(file, kind: str, source: Path) -> Iterator[Callable[[Window, list[dic
 TABLES = {".csv": pa.csv.CSVWriter, ".parquet": pq.ParquetWriter}
 
 
-def _dumps(value) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+# `json.dumps` with settings makes an encoder at each call.
+_dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 def _raw_jsonl(window, answers):
