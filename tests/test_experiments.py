@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from muxplm import experiments
-from muxplm.experiments import FAMILIES, SIZES, TABLES, TIMED, Axes, PrunedAxes, Target, Variant
+from muxplm.axes import Axes, PrunedAxes
+from muxplm.experiments import FAMILIES, SIZES, TABLES, TIMED, Target, Variant
 from muxplm.paths import Paths
 from muxplm.stages import TRAININGS
 from muxplm.tasks import TASKS

@@ -11,9 +11,9 @@ from transformers import BertTokenizer
 
 from muxplm import config as configuration
 from muxplm import costs, dryrun, experiments, plan
+from muxplm.axes import Axes
 from muxplm.costs import Cost
 from muxplm.dryrun import Job
-from muxplm.experiments import Axes
 from muxplm.files import DataError
 from muxplm.model_config import model_config
 from muxplm.models.build import new_model

@@ -11,6 +11,7 @@ from snakemake.logging import ColorizingTextHandler
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from muxplm import config, experiments, progress
+from muxplm.axes import Axes
 from muxplm.dryrun import Job
 from muxplm.experiments import Variant
 from muxplm.stages import STAGES
@@ -56,7 +57,7 @@ def test_a_job_in_words(settings, stage, name, words):
 
 
 def test_no_two_variants_are_called_the_same(settings):
-    every = experiments.Axes(
+    every = Axes(
         tuple(experiments.FAMILIES),
         experiments.SIZES,
         (1, 2, 5, 10),

@@ -8,6 +8,7 @@ lie is said in `paths`, which settings decide them in `recipes`.
 from dataclasses import dataclass, field, replace
 from itertools import product
 
+from muxplm.axes import Axes
 from muxplm.released_checkpoints import PUBLISHED, published_id, released_id
 from muxplm.stages import TRAININGS
 from muxplm.tasks import GLUE, GLUE_AVERAGED, TASKS, TOKEN
@@ -118,30 +119,6 @@ class Variant:
         """The training whose checkpoint `stage` starts from; None if it starts from scratch."""
         earlier = [s for s in self.stages if TRAININGS.index(s) < TRAININGS.index(stage)]
         return earlier[-1] if earlier else None
-
-
-@dataclass(frozen=True)
-class PrunedAxes:
-    sparsities: tuple[float, ...] = ()
-    instances: tuple[int, ...] = ()
-    tasks: tuple[str, ...] = ()
-    by: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Axes:
-    """The part of the grid that a config asks for. `released`: only what the authors released."""
-
-    families: tuple[str, ...]
-    sizes: tuple[str, ...]
-    instances: tuple[int, ...]
-    tasks: tuple[str, ...]
-    ablations: tuple[dict, ...] = ()  # one's own rows in the ablation tables
-    released: bool = False
-    dialects: tuple[str, ...] = ()
-    pretraining_seeds: tuple[int, ...] = ()
-    pruned: PrunedAxes = PrunedAxes()
-    without: tuple[str, ...] = ()  # names of variants that no target takes
 
 
 @dataclass(frozen=True)

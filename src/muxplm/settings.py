@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from muxplm import experiments, hub, tasks
-from muxplm.experiments import Axes, PrunedAxes, Variant
+from muxplm.axes import Axes, PrunedAxes
+from muxplm.experiments import Variant
 from muxplm.mistakes import explain, nearest
 from muxplm.paths import Paths
 from muxplm.sections import (

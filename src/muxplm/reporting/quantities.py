@@ -10,7 +10,8 @@ from statistics import median
 import numpy as np
 import pandas as pd
 
-from muxplm.experiments import FAMILIES, SIZES, Axes, PrunedAxes, Variant, targets
+from muxplm.axes import Axes, PrunedAxes
+from muxplm.experiments import FAMILIES, SIZES, Variant, targets
 from muxplm.files import DataError
 from muxplm.reporting import paper
 from muxplm.reporting.analyses import AVERAGED, read_runs

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from muxplm import experiments, tasks
-from muxplm.experiments import FAMILIES, SIZES, Axes
+from muxplm.axes import Axes
+from muxplm.experiments import FAMILIES, SIZES
 from muxplm.files import write_text
 from muxplm.reporting import captions, paper
 from muxplm.reporting.cells import Sources, tidy

@@ -1,0 +1,27 @@
+"""The part of the grid that a config asks for, as plain data."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PrunedAxes:
+    sparsities: tuple[float, ...] = ()
+    instances: tuple[int, ...] = ()
+    tasks: tuple[str, ...] = ()
+    by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The part of the grid that a config asks for. `released`: only what the authors released."""
+
+    families: tuple[str, ...]
+    sizes: tuple[str, ...]
+    instances: tuple[int, ...]
+    tasks: tuple[str, ...]
+    ablations: tuple[dict, ...] = ()  # one's own rows in the ablation tables
+    released: bool = False
+    dialects: tuple[str, ...] = ()
+    pretraining_seeds: tuple[int, ...] = ()
+    pruned: PrunedAxes = PrunedAxes()
+    without: tuple[str, ...] = ()  # names of variants that no target takes
