@@ -78,6 +78,29 @@ def test_pruned_rows_are_those_that_a_target_and_the_config_ask_for():
     assert set(names("table2", axes)) <= {v.name for v in TIMED["pruned"].variants(axes)}
 
 
+def test_a_further_precision_is_another_way_to_serve_what_is_trained():
+    """A row of the frontier more for each of its rows, and no training."""
+    pruned = PrunedAxes((0.6,), (2,), ("sst2",), ("cofi",))
+    axes = replace(ALL, pruned=pruned)
+    more = replace(ALL, pruned=replace(pruned, precisions=("bf16", "int8")))
+    rows = names("frontier", axes)
+    assert names("frontier", more) == [
+        *rows,
+        *(f"{name}-{precision}" for name in rows for precision in ("bf16", "int8")),
+    ]
+    for target in ("table1", "table2", "pruning", "budgets"):
+        assert names(target, more) == names(target, axes)
+    grid, before = experiments.grid(more), experiments.grid(axes)
+    assert set(before) < set(grid)
+    for variant in grid.values():
+        if variant.precision:
+            assert (variant.stages, variant.last_stage) == ((), None)
+            assert before[variant.trained.name] == variant.trained
+            assert variant.parent == variant.trained.parent
+        else:
+            assert variant.trained == variant and variant.name in before
+
+
 def test_names_can_stand_in_paths_and_in_wildcards():
     for name in experiments.grid(ALL):
         assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9.]+)*", name)

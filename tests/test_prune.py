@@ -19,9 +19,11 @@ from muxplm.evaluation.score import write_scores
 from muxplm.evaluation.throughput import measure_throughput
 from muxplm.files import read_json
 from muxplm.models.build import load_model
+from muxplm.precision import for_inference
 from muxplm.provenance import runs_behind
 from muxplm.pruning import stage
 from muxplm.pruning.cofi import CoFi
+from muxplm.settings import Settings
 from muxplm.training import loop, stages
 
 NAMES = ("bert-base", "mux-bert-base-n2")
@@ -113,6 +115,39 @@ def test_pruned_cells_are_scored_and_timed_as_they_were_saved(settings, pruned):
         means = [sum(1 / rate for rate in of_round) / 3 for of_round in zip(*each, strict=True)]
         assert rates == pytest.approx(means)
     assert found["bert-base"]["speedup"]["median"] == 1.0 and "tasks" not in found["bert-base"]
+
+
+def test_what_is_pruned_is_served_in_other_precisions_too(settings, pruned):
+    """The same cells, scored and timed: int8's linear layers are torch's quantised ones."""
+    changed = settings.model_dump()
+    changed["pruned"] |= {"precisions": ["int8"]}
+    changed["precision"] = "fp32"
+    other = Settings.model_validate(changed)
+    names = [f"{name}-int8" for name in (*NAMES, *pruned)]
+    for name in names:
+        write_scores(other, name, ["sst2"])
+        content = read_json(other.paths.scores(name, "sst2"))
+        assert (content["model"], content["precision"]) == (name, "int8")
+    found = measure_throughput(other, "pruned")["models"]
+    assert set(found) == {*NAMES, *pruned, *names}
+    assert set(found[f"{pruned[0]}-int8"]["tasks"]) == set(TASKS)
+    behind = {run.title for run in runs_behind(experiments.FIGURES["frontier"], other)}
+    assert "score mux-bert-base-n2-int8 sst2" in behind
+    assert "finetune mux-bert-base-n2-int8 sst2 seed 1" not in behind
+
+
+def test_int8_is_near_float32_and_not_the_same(settings):
+    """Weights and states of a linear layer are rounded to 8 bits: a product is off by a per cent."""
+    model = load_model("classification", of(settings, "mux-bert-base-n2", "sst2")).eval()
+    ids = torch.arange(5, 25).view(4, 5)
+    with torch.inference_mode():
+        exact, near = (
+            for_inference(m, p)(ids).logits for m, p in ((model, "fp32"), (model, "int8"))
+        )
+    assert 0 < (exact - near).abs().max() < 0.05 * exact.abs().max()
+    kinds = {type(m).__module__ for m in for_inference(model, "int8").modules()}
+    assert any("quantized" in kind for kind in kinds)
+    assert all(type(m) is not torch.nn.Linear for m in for_inference(model, "int8").modules())
 
 
 class Killed(BaseException):

@@ -113,6 +113,7 @@ SETTINGS = {
     "pruned.instances": ([2, 5, 1], set()),
     "pruned.tasks": (["sst2", "qqp", "rte"], set()),
     "pruned.by": (["fisher", "cofi"], set()),
+    "pruned.precisions": (["int8"], set()),
     # Evaluation.
     "training_seeds": ([1, 2, 3, 4], SCORES | REPORT),
     "composition_seeds": ([1, 2], SCORES | REPORT),
@@ -316,6 +317,20 @@ def test_a_set_of_timed_models_reads_the_pruned_ones_alone():
     )
     assert before["models"][PLAIN] == after["models"][PLAIN]
     assert before["models"][PRUNED[0]] != after["models"][PRUNED[0]]
+
+
+def test_another_precision_is_scored_by_the_same_cells():
+    """Its score's recipe differs by the precision alone, and no other result's by its being there."""
+    settings = settings_with({"pruned": {"precisions": ["int8"]}})
+    assert digests(settings) == digests(settings_with())
+    for name in (MODEL, PLAIN, *PRUNED):
+        own, other = (recipes.score(settings, n, "sst2") for n in (name, f"{name}-int8"))
+        assert own | {"precision": "int8"} == other != own
+        path = settings.paths.finetuned(name, "sst2", 1)
+        assert lineage.cell(settings, f"{name}-int8", "sst2", 1) == path
+    timed = recipes.throughput(settings, "pruned")["models"]
+    for name in (MODEL, *PRUNED):
+        assert timed[f"{name}-int8"] == timed[name] | {"precision": "int8"}
 
 
 # --- Data that changes under one name ----------------------------------------------------------

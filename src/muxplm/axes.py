@@ -9,6 +9,7 @@ class PrunedAxes:
     instances: tuple[int, ...] = ()
     tasks: tuple[str, ...] = ()
     by: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ()  # beside the config's own
 
 
 @dataclass(frozen=True)

@@ -239,10 +239,11 @@ def seconds_ahead(settings: Settings) -> dict[tuple[str, str], float]:
             tasks_of(name, settings),
         )
         of_cell = pruning_flops if variant.parent else finetuning_flops
-        jobs[variant.last_stage] = max(
-            len(seeds) * sum(of_cell(name, task, settings) for task in tasks)
-            for tasks, seeds in settings.trainings_of(known).values()
-        )
+        if variant.last_stage:
+            jobs[variant.last_stage] = max(
+                len(seeds) * sum(of_cell(name, task, settings) for task in tasks)
+                for tasks, seeds in settings.trainings_of(known).values()
+            )
         jobs["score"] = max(
             sum(scoring_flops("score", name, task, settings) for task in tasks)
             for tasks in settings.bundles_of(known).values()

@@ -69,6 +69,7 @@ class Variant:
     pretraining_seed: int = 1  # of priming, too
     sparsity: float = 0.0  # of the encoder's layers, pruned after fine-tuning
     pruner: str = "cofi"  # one of PRUNERS
+    precision: str = ""  # in which it is scored and timed; "": the config's
 
     def __post_init__(self):
         # A default spelt out is the same variant as a default left out.
@@ -95,12 +96,14 @@ class Variant:
             parts.append(f"pretraining{self.pretraining_seed}")
         if self.sparsity:
             parts.append(f"{self.pruner}{self.sparsity:g}")
+        if self.precision:
+            parts.append(self.precision)
         return "-".join(parts)
 
     @property
     def stages(self) -> tuple[str, ...]:
         """The trainings that come before fine-tuning, in order."""
-        if self.parent:
+        if self.parent or self.precision:
             return ()
         prime = ("prime",) if self.recipe.multiplexed else ()
         return prime + (("pretrain",) if self.recipe.objective else ())
@@ -108,11 +111,18 @@ class Variant:
     @property
     def parent(self) -> "Variant | None":
         """The variant from whose fine-tuned cells this one's are pruned; None: it is fine-tuned."""
-        return replace(self, sparsity=0.0, pruner="cofi") if self.sparsity else None
+        return replace(self.trained, sparsity=0.0, pruner="cofi") if self.sparsity else None
 
     @property
-    def last_stage(self) -> str:
-        """What makes its cells, one for each task and seed."""
+    def trained(self) -> "Variant":
+        """The variant whose cells are scored and timed: itself, or itself in the config's precision."""
+        return replace(self, precision="")
+
+    @property
+    def last_stage(self) -> str | None:
+        """What makes its cells, one for each task and seed; None: they are another variant's."""
+        if self.precision:
+            return None
         return "prune" if self.parent else "finetune"
 
     def stage_before(self, stage: str) -> str | None:
@@ -144,6 +154,7 @@ class Target:
     pretrainings: bool = False  # about the luck of pre-training: all seeds of the config's
     pruned: tuple[dict, ...] = ()  # what its pruned rows have, Variant fields; ({},): whatever
     about_pruning: bool = False  # has nothing to show where nothing is pruned
+    precisions: bool = False  # takes each of its rows in the config's further precisions too
     released: bool | None = None  # about the authors' checkpoints, or about our own training alone
 
     def variants(self, axes: Axes) -> list[Variant]:
@@ -168,8 +179,11 @@ class Target:
             rows = [variant for variant in rows if released_id(variant)]
         # A family without choices yields one row for all changes.
         rows = [variant for variant in dict.fromkeys(rows) if variant.name not in axes.without]
-        some = set(axes.pruned.tasks) & set(self.tasks)
-        return rows + [row for parent in rows if some for row in self._pruned(parent, axes)]
+        if not set(axes.pruned.tasks) & set(self.tasks):
+            return rows
+        rows += [row for parent in rows for row in self._pruned(parent, axes)]
+        others = axes.pruned.precisions if self.precisions else ()
+        return rows + [replace(row, precision=other) for row, other in product(rows, others)]
 
     def _pruned(self, parent: Variant, axes: Axes) -> list[Variant]:
         pruned = axes.pruned
@@ -291,7 +305,7 @@ FIGURES = {
         needs=("ensembles",),
         timed="base",
     ),
-    "frontier": replace(_PRUNED, title="N and sparsity"),
+    "frontier": replace(_PRUNED, title="N, sparsity and precision", precisions=True),
 }
 
 DEMO = Variant("mux-bert", n=10)  # what `muxplm demo` reads with, once it is primed
@@ -300,7 +314,7 @@ DEMO = Variant("mux-bert", n=10)  # what `muxplm demo` reads with, once it is pr
 TIMED = {
     "base": TABLES["table1"],
     "sizes": Target("Model sizes", ("bert", "tmux", "mux-bert"), SIZES),
-    "pruned": _PRUNED,
+    "pruned": FIGURES["frontier"],
 }
 
 
@@ -312,6 +326,7 @@ def targets() -> dict[str, Target]:
 def grid(axes: Axes) -> dict[str, Variant]:
     """All variants that some table or figure needs under `axes`, by name."""
     found = [v for target in targets().values() for v in target.variants(axes)]
+    found += [variant.trained for variant in found if variant.precision]
     found += [variant.parent for variant in found if variant.parent]
     return {variant.name: variant for variant in found}
 

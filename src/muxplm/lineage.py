@@ -47,6 +47,11 @@ def checkpoint(settings: Settings, stage: str, model: str) -> str:
     return settings.paths.checkpoint(stage, trained_as(settings, stage, model))
 
 
+def cell(settings: Settings, model: str, task: str, seed: int) -> str:
+    """Where the model lies by which a variant is scored and timed."""
+    return settings.paths.finetuned(settings.variants[model].trained.name, task, seed)
+
+
 def trained_as(settings: Settings, stage: str, model: str) -> str:
     """The variant under whose name a training of `model` runs: the grid's first that is the same."""
     if stage != "prime":

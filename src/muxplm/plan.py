@@ -133,6 +133,7 @@ def remarks(costs: dict[Job, Cost], settings: Settings) -> list[str]:
 def _cells(variants, task_names, settings: Settings) -> str:
     """How many models of these variants there are; a pruned one has tasks of its own."""
     seeds = len(settings.training_seeds)
+    variants = [variant for variant in variants if variant.last_stage]  # others' cells count there
     models = sum(not variant.sparsity for variant in variants)
     total = models * len(task_names) * seeds
     pruned = seeds * sum(

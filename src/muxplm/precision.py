@@ -1,15 +1,18 @@
-"""Which numbers a run computes with: float32, or bfloat16 where autocast finds that safe."""
+"""Which numbers a run computes with: float32, or bfloat16 where autocast finds that safe, or int8."""
 
+import warnings
 from contextlib import contextmanager, nullcontext
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from muxplm.files import DataError
+
 SHORT = 256  # tokens, up to which attention in single operations trains faster (`training_math`)
 
 
 def use_bf16(precision: str) -> bool:
-    """True for "bf16", False for "fp32"; "auto" is bf16 where this machine computes it natively.
+    """True for "bf16", False for "fp32" and "int8"; "auto" is bf16 where this machine has it.
 
     A device without such instructions emulates them, several times slower than float32.
     """
@@ -49,3 +52,20 @@ def cast_weights(model: torch.nn.Module, precision: str) -> torch.nn.Module:
             if isinstance(module, torch.nn.Linear):
                 module.bfloat16()
     return model
+
+
+def quantised(model: torch.nn.Module) -> torch.nn.Module:
+    """`model` with linear layers in int8 by torch's dynamic quantisation: a copy, for a CPU."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is to move to another package
+        kinds = {torch.nn.Linear}
+        return torch.ao.quantization.quantize_dynamic(model, kinds, dtype=torch.qint8)
+
+
+def for_inference(model: torch.nn.Module, precision: str) -> torch.nn.Module:
+    """`model` with weights as `precision` has them ("fp32", "bf16", "int8", "auto"), to be run under
+    `autocast` of the same. DataError for int8 beside a GPU: torch computes it on a CPU alone.
+    """
+    if precision == "int8" and torch.cuda.is_available():
+        raise DataError("int8 runs on a CPU and this machine has a GPU: leave it out of precisions")
+    return quantised(model) if precision == "int8" else cast_weights(model, precision)

@@ -191,6 +191,8 @@ def title(variant: Variant) -> str:
         parts.append(f"pre-training seed {variant.pretraining_seed}")
     if variant.sparsity:
         parts.append(f"{100 * variant.sparsity:g} % pruned by {PRUNERS[variant.pruner]}")
+    if variant.precision:
+        parts.append(variant.precision)
     return ", ".join(parts)
 
 

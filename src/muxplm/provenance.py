@@ -107,11 +107,11 @@ def _trainings(target: Target, settings: Settings) -> Iterator[Run]:
     elif {"scores", "ensembles", "compositions"} & set(target.needs):
         cells = lineage.cells(target, settings)
         for (model, task), seed in product(cells, settings.training_seeds):
-            last = settings.variants[model].last_stage
-            yield from _before(settings, last, model, task, seed)
-            path = Path(settings.paths.finetuned(model, task, seed)).with_name("run.json")
+            variant = settings.variants[model].trained
+            yield from _before(settings, variant.last_stage, variant.name, task, seed)
+            path = Path(lineage.cell(settings, model, task, seed)).with_name("run.json")
             recipe = recipes.cell(settings, model, task, seed)
-            yield _run(f"{last} {model} {task} seed {seed}", path, recipe)
+            yield _run(f"{variant.last_stage} {variant.name} {task} seed {seed}", path, recipe)
     elif {"trainings", "muxologies"} & set(target.needs):
         every = "trainings" in target.needs
         variants = settings.variants.values() if every else target.variants(settings.axes)

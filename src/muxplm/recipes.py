@@ -137,10 +137,8 @@ def pretrain(settings: Settings, model: str) -> dict:
 
 def _training_on_blocks(settings, stage, model, ignored=frozenset()) -> dict:
     seed = settings.variants[model].pretraining_seed
-    again = (
-        {} if seed == 1 else {"seed": seed}
-    )  # all other models have 1, and had before it could vary
-    return again | {
+    # All other models have 1, and had before it could vary.
+    return ({} if seed == 1 else {"seed": seed}) | {
         "model": _model(settings, model),
         "training": settings.training(stage, model).model_dump(exclude=SCHEDULE | ignored),
         "precision": settings.precision,
@@ -186,7 +184,8 @@ def _of_cell(settings, stage: str, model: str, task: str, seed: int, content: di
 
 def cell(settings: Settings, model: str, task: str, seed: int) -> dict:
     """Of what is scored: a fine-tuned model, or a pruned one."""
-    return _MAKERS[settings.variants[model].last_stage](settings, model, task, seed)
+    variant = settings.variants[model].trained
+    return _MAKERS[variant.last_stage](settings, variant.name, task, seed)
 
 
 def _digest_before(settings, stage, model, task="", seed=0) -> str | None:
@@ -239,7 +238,7 @@ def _checkpoint(settings: Settings, hub_id: str) -> dict:
 
 def score(settings: Settings, model: str, task: str, stage: str = "score") -> dict:
     cells = [digest(cell(settings, model, task, seed)) for seed in settings.training_seeds]
-    return _of(stage, models=cells, **_scoring(settings, task))
+    return _of(stage, models=cells, **_scoring(settings, task, settings.precision_of(model)))
 
 
 def ensembles(settings: Settings, model: str, task: str) -> dict:
@@ -252,13 +251,13 @@ def compositions(settings: Settings, model: str, task: str) -> dict:
 
 def published_scores(settings: Settings, model: str, task: str) -> dict:
     cells = [digest(published(settings, model, task))]
-    return _of("published_scores", models=cells, **_scoring(settings, task))
+    return _of("published_scores", models=cells, **_scoring(settings, task, settings.precision))
 
 
-def _scoring(settings: Settings, task: str) -> dict:
+def _scoring(settings: Settings, task: str, precision: str) -> dict:
     return {
         "composition_seeds": settings.composition_seeds,
-        "precision": settings.precision,
+        "precision": precision,
         "length": settings.task_length,
         "data": [digest(task_data(settings, task, split)) for split in hub.SPLITS],
         "tokenizer": digest(tokenizer(settings)),
@@ -274,9 +273,11 @@ def muxology(settings: Settings, model: str) -> dict:
 def throughput(settings: Settings, timed: str) -> dict:
     """Of one set of models that are timed together, a key of experiments.TIMED."""
     variants = experiments.TIMED[timed].variants(settings.axes)
-    models = {v.name: _model(settings, v.name) for v in variants}
+    models = {v.name: _model(settings, v.trained.name) for v in variants}
     for name, task, seed in timed_cells(settings, timed):
         models[name] |= {task: digest(cell(settings, name, task, seed))}
+    for variant in variants:
+        models[variant.name] |= {"precision": variant.precision} if variant.precision else {}
     return _of(
         "throughput",
         models=models,
@@ -294,7 +295,7 @@ def timed_task(settings: Settings) -> str:
 
 def timed_cells(settings: Settings, timed: str) -> list[tuple[str, str, int]]:
     """(model, task, training seed) of the pruned models of a set: how fast they are was learnt."""
-    pruned = [v.name for v in experiments.TIMED[timed].variants(settings.axes) if v.parent]
+    pruned = [v.name for v in experiments.TIMED[timed].variants(settings.axes) if v.sparsity]
     return [(name, t, settings.training_seeds[0]) for name in pruned for t in settings.pruned_tasks]
 
 
@@ -311,7 +312,7 @@ def report(settings: Settings, stage: str, *names: str) -> dict:
             settings.model_of(name).model_dump(),
             *(
                 settings.training(s, name).model_dump(exclude=SCHEDULE)
-                for s in (*variant.stages, variant.last_stage)
+                for s in (*variant.trained.stages, variant.trained.last_stage)
             ),
             name in settings.overrides,
         ]

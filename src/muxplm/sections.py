@@ -159,6 +159,7 @@ class Pruned(Section):
     instances: Annotated[list[Positive], Once] = [1, 2]
     tasks: Annotated[list[TaskName], Once] = []
     by: Annotated[list[Literal[tuple(experiments.PRUNERS)]], Field(min_length=1), Once] = ["cofi"]
+    precisions: Annotated[list[Literal["fp32", "bf16", "int8"]], Once] = []  # beside the config's
 
 
 class Ablation(Section):

@@ -97,6 +97,10 @@ class Settings(Section):
                 raise ValueError(
                     f"prune.{key}.{task} is missing although pruned.tasks lists {task}"
                 )
+        if self.precision in self.pruned.precisions:
+            raise ValueError(
+                f"pruned.precisions: {self.precision} is the config's own precision: leave it out"
+            )
         if self.data.source == "local" and not self.data_folder:
             raise ValueError("data_folder is missing: name the folder, --config data_folder=DIR")
         if self.without:
@@ -123,7 +127,7 @@ class Settings(Section):
 
     def has_cells(self, variant: Variant, task: str) -> bool:
         """Whether a variant is fine-tuned, or pruned, on a task."""
-        return task in (self.pruned_tasks if variant.sparsity else self.tasks)
+        return task in (self.tasks if variant.last_stage == "finetune" else self.pruned_tasks)
 
     @property
     def axes(self) -> Axes:
@@ -132,6 +136,7 @@ class Settings(Section):
         more = (self.dialects, self.pretraining_seeds)
         pruned = self.pruned
         masks = (pruned.sparsities, pruned.instances, self.pruned_tasks, pruned.by)
+        masks += (pruned.precisions,)
         return Axes(
             *map(tuple, lists),
             self.released is not None,
@@ -169,6 +174,10 @@ class Settings(Section):
     def _overridden(self, section: str, name: str) -> dict:
         changes = self.overrides.get(name, {}).get(section, {})
         return merge(getattr(self, section).model_dump(), changes)
+
+    def precision_of(self, name: str) -> str:
+        """In which a variant is scored and timed."""
+        return self.variants[name].precision or self.precision
 
     def training(self, stage: str, model: str):
         """The settings of one stage for one variant: overrides applied, `steps` in total."""

@@ -31,9 +31,9 @@ if GPUS:
     workflow.global_resources.setdefault("gpu", GPUS)
 
 
-# The models of those rules whose jobs take a variant's own tasks. A pruned one has fewer.
-pruned = "|".join(name for name, variant in variants.items() if variant.sparsity) or "(?!)"
-whole = "|".join(name for name, variant in variants.items() if not variant.sparsity)
+def models_of(*stages):
+    """A wildcard's pattern: the variants whose cells one of these stages makes, None for another's."""
+    return "|".join(name for name, v in variants.items() if v.last_stage in stages) or "(?!)"
 
 
 wildcard_constraints:
@@ -129,7 +129,12 @@ def starting_checkpoint(stage, wildcards):
 
 def timed_cells(wildcards):
     """The pruned models that are timed as they were saved."""
-    return [paths.finetuned(*cell) for cell in recipes.timed_cells(settings, wildcards.timed)]
+    return [lineage.cell(settings, *cell) for cell in recipes.timed_cells(settings, wildcards.timed)]
+
+
+def scored_cells(tasks, wildcards):
+    """The models by which a variant is scored."""
+    return finetuned(variants[wildcards.model].trained.name, tasks)
 
 
 def starting_cells(tasks, seeds, wildcards):

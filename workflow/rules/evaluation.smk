@@ -1,10 +1,10 @@
 # What is asked of trained models: scores under every composition seed, ensembles, strategies of
 # composition, hidden states, and throughput.
 
-# Pruned models may have fewer tasks.
+# Pruned models, and those in a further precision, may have fewer tasks.
 for kind, models, all_tasks in (
-    ("", whole, settings.tasks),
-    ("pruned_", pruned, settings.pruned_tasks),
+    ("", models_of("finetune"), settings.tasks),
+    ("pruned_", models_of("prune", None), settings.pruned_tasks),
 ):
     for bundle, tasks in settings.bundles_of(all_tasks).items():
 
@@ -14,7 +14,7 @@ for kind, models, all_tasks in (
             input:
                 data=task_data(tasks),
                 tokenizer=paths.tokenizer,
-                models=finetuned("{model}", tasks),
+                models=partial(scored_cells, tasks),
             output:
                 [paths.scores("{model}", task) for task in tasks],
             log:

@@ -19,7 +19,7 @@ for bundle, (tasks, seeds) in settings.trainings_of(settings.tasks).items():
         benchmark:
             paths.benchmark(f"finetune/{{model}}/{bundle}")
         wildcard_constraints:
-            model=whole,
+            model=models_of("finetune"),
         priority: urgency("finetune")
         threads: threads("finetune")
         resources:
@@ -49,7 +49,7 @@ for bundle, (tasks, seeds) in settings.trainings_of(settings.pruned_tasks).items
         benchmark:
             paths.benchmark(f"prune/{{model}}/{bundle}")
         wildcard_constraints:
-            model=pruned,
+            model=models_of("prune"),
         priority: urgency("prune")
         threads: threads("prune")
         resources:

@@ -7,7 +7,6 @@ and bf16.
 
 import copy
 import tempfile
-import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -26,7 +25,7 @@ from muxplm.evaluation.throughput import device_name, speedup, time_interleaved
 from muxplm.files import write_json
 from muxplm.models.build import new_model
 from muxplm.models.first_positions import read_first_positions
-from muxplm.precision import autocast, cast_weights, use_bf16
+from muxplm.precision import autocast, for_inference, use_bf16
 from muxplm.tracing import save, trace
 
 PRECISIONS = {"torch": ("fp32", "bf16", "int8"), "onnxruntime": ("fp32", "int8")}
@@ -151,16 +150,7 @@ def in_torch(model: nn.Module, precisions: list[str], folder):
         own = copy.deepcopy(model).to(_device())
         if hasattr(own, "of_sequences") and own.of_sequences:
             read_first_positions(own)
-        if precision == "int8":
-            own = quantised(own)
-        yield precision, partial(_logits, cast_weights(own, precision), precision)
-
-
-def quantised(model: nn.Module) -> nn.Module:
-    """torch's own dynamic quantisation, of linear layers."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it is to move to another package
-        return torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+        yield precision, partial(_logits, for_inference(own, precision), precision)
 
 
 def _logits(model, precision, ids):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from muxplm import files, recipes, trained
+from muxplm import files, lineage, recipes, trained
 from muxplm.data.collation import PadRows, tokenize_task
 from muxplm.data.prepare import read_tokenizer
 from muxplm.data.rows import read_task, task_parts
@@ -18,7 +18,7 @@ from muxplm.files import DataError
 from muxplm.grouping import shuffled
 from muxplm.models.build import check_vocabulary, load_model
 from muxplm.models.first_positions import read_first_positions
-from muxplm.precision import autocast
+from muxplm.precision import autocast, for_inference
 from muxplm.tasks import TASKS
 
 GROUPS = 32  # sequences per encoder pass
@@ -82,7 +82,7 @@ def describe(settings, kind: str, name: str, task, rows) -> dict:
     """What a summary says before its scores. kind: "score", or another function of `recipes`."""
     recipe = recipes.digest(getattr(recipes, kind)(settings, name, task.name))
     names = {"model": name, "task": task.name, "metric": task.metric}
-    how = {"precision": settings.precision, "made_with": trained.made_with()}
+    how = {"precision": settings.precision_of(name), "made_with": trained.made_with()}
     return {"recipe": recipe, **names, "rows": len(rows), **how}
 
 
@@ -95,19 +95,18 @@ def score_orders(settings, name: str, task, rows, orders, folders=None) -> list[
     labels, n = _true_labels(rows), settings.variants[name].n
     tokenizer = read_tokenizer(settings)
     if folders is None:
-        finetuned = {
-            s: settings.paths.finetuned(name, task.name, s) for s in settings.training_seeds
-        }
-        folders = {seed: Path(path).parent for seed, path in finetuned.items()}
-    runs = []
+        cells = {s: lineage.cell(settings, name, task.name, s) for s in settings.training_seeds}
+        folders = {seed: Path(path).parent for seed, path in cells.items()}
+    runs, precision = [], settings.precision_of(name)
     for seed, folder in folders.items():
         model = load_model(task.kind, folder)
         check_vocabulary(model, tokenizer, folder)
         if task.kind != "tagging":
             read_first_positions(model)
+        model = for_inference(model, precision)
         collate = PadRows(tokenizer.pad_token_id, getattr(model.config, "padded_length", None))
         for description, order in orders:
-            predicted = predict(model, task, rows, order.tolist(), n, collate, settings.precision)
+            predicted = predict(model, task, rows, order.tolist(), n, collate, precision)
             metrics = score(task, predicted, labels)
             runs.append({"training_seed": seed} | description | {"metrics": metrics})
     return runs

@@ -15,14 +15,14 @@ from time import perf_counter
 import torch
 from torch import nn
 
-from muxplm import recipes, trained
+from muxplm import lineage, recipes, trained
 from muxplm.data.prepare import read_tokenizer
 from muxplm.data.rows import read_task
 from muxplm.experiments import TIMED, Variant
 from muxplm.files import DataError, write_json
 from muxplm.model_config import model_config
 from muxplm.models.build import load_model, new_model
-from muxplm.precision import autocast, cast_weights, use_bf16
+from muxplm.precision import autocast, for_inference, use_bf16
 from muxplm.recipes import timed_task
 from muxplm.settings import Settings
 from muxplm.tasks import TASKS
@@ -51,18 +51,22 @@ def measure_throughput(settings: Settings, timed: str) -> dict:
     # Fresh weights and two classes: neither changes the speed. What a pruned model looks like was
     # learnt, for each task anew, so those are timed as they were saved.
     models = {
-        name: new_model("classification", model_config(settings, variant, tokenizer))
+        name: new_model("classification", model_config(settings, variant.trained, tokenizer))
         for name, variant in variants.items()
         if not variant.sparsity
     }
     of_tasks = {name: {} for name in variants}
     for name, task, seed in recipes.timed_cells(settings, timed):
         key = of_tasks[name][task] = f"{name}/{task}"
-        folder = Path(settings.paths.finetuned(name, task, seed)).parent
+        folder = Path(lineage.cell(settings, name, task, seed)).parent
         models[key] = load_model(TASKS[task].kind, folder)
-    models = {name: prepare_model(m, settings.precision, device) for name, m in models.items()}
-    instances = {key: variants[key.split("/")[0]].n for key in models}
-    with torch.inference_mode(), autocast(settings.precision, device.type):
+    of_keys = {key: key.split("/")[0] for key in models}
+    models = {
+        key: served(model, settings.precision_of(of_keys[key]), device)
+        for key, model in models.items()
+    }
+    instances = {key: variants[name].n for key, name in of_keys.items()}
+    with torch.inference_mode():
         at_once, best, at_best = time_models(
             models, instances, batch, plan.micro_batches, plan.trials, plan.batches
         )
@@ -103,7 +107,7 @@ def measure_throughput(settings: Settings, timed: str) -> dict:
 
 def find_reference(variants: Iterable[Variant]) -> str | None:
     """The paper's reference, BERT base; without it the first plain model; without any, None."""
-    plain = [v.name for v in variants if not (v.recipe.multiplexed or v.sparsity)]
+    plain = [v.name for v in variants if not (v.recipe.multiplexed or v.sparsity or v.precision)]
     return "bert-base" if "bert-base" in plain else next(iter(plain), None)
 
 
@@ -131,8 +135,15 @@ def read_batch(settings: Settings, tokenizer) -> dict[str, torch.Tensor]:
     ).data
 
 
-def prepare_model(model: nn.Module, precision: str, device) -> nn.Module:
-    return cast_weights(model, precision).to(device).eval()
+def served(model: nn.Module, precision: str, device) -> Callable:
+    """`model` as a function of a batch, in `precision`."""
+    model = for_inference(model.to(device), precision).eval()
+
+    def answer(**batch):
+        with autocast(precision, device.type):
+            return model(**batch)
+
+    return answer
 
 
 def time_models(models, instances, batch, micro_batches, rounds, repeats) -> tuple:
@@ -153,7 +164,7 @@ def time_models(models, instances, batch, micro_batches, rounds, repeats) -> tup
     return at_once, best, time_interleaved(chunked, rounds, repeats)
 
 
-def run_batch(model: nn.Module, batch: dict[str, torch.Tensor], chunk: int | None = None):
+def run_batch(model: Callable, batch: dict[str, torch.Tensor], chunk: int | None = None):
     """A forward pass over all rows of `batch`, `chunk` instances at a time (None: all at once)."""
     rows = len(batch["input_ids"])
     step = chunk or rows
@@ -161,7 +172,7 @@ def run_batch(model: nn.Module, batch: dict[str, torch.Tensor], chunk: int | Non
         model(**{name: x[start : start + step] for name, x in batch.items()})
 
 
-def best_micro_batch(model: nn.Module, batch: dict, n: int, sizes: Iterable[int]) -> int:
+def best_micro_batch(model: Callable, batch: dict, n: int, sizes: Iterable[int]) -> int:
     """The fastest of `sizes` for a model of N = n.
 
     A micro-batch of m means m rows of the encoder, hence m * n instances: what fits in the cache is

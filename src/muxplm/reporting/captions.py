@@ -47,9 +47,10 @@ FIGURES = {
         "model's, divided by k. Bars: std over training seeds (of a single one: over composition seeds)."
     ),
     "frontier": (
-        "Score against measured speed-up for each N, whole and, along a line, more and more pruned: "
-        "grey by CoFi, white and dotted by Fisher masks. Grey line: the Pareto frontier, the best score "
-        "among the models that are at least as fast."
+        "Score against speed-up, measured over BERT base in the precision of the first row, for each N, "
+        "whole and, along a line, more and more pruned: grey by CoFi, white and dotted by Fisher masks. "
+        "A row of panels is a precision; int8: linear layers, quantised as they run. Grey line: the "
+        "Pareto frontier of all rows, the best score among the models that are at least as fast."
     ),
 }
 

@@ -1,4 +1,6 @@
-"""The frontier of N and sparsity: a task's score against measured speed-up, by either way of pruning."""
+"""The frontier of N, sparsity and precision: a task's score against measured speed-up."""
+
+from itertools import product
 
 import pandas as pd
 from matplotlib.lines import Line2D
@@ -15,23 +17,31 @@ STROKES = {"cofi": "-", "fisher": ":"}
 
 
 def pruned_frontier(sources: Sources):
-    """A panel for each task that models are pruned on; the data say what is on its frontier.
+    """A column for each task that models are pruned on, a row for each precision.
 
-    A pruned model's speed-up is that of the mean time over its tasks.
+    The data say what is on a task's frontier, which is that of all precisions together. A pruned
+    model's speed-up is that of the mean time over its tasks.
     """
     rows = measured_points(sources)
-    shown = list(dict.fromkeys(rows["task"]))
+    shown, precisions = (list(dict.fromkeys(rows[name])) for name in ("task", "precision"))
     parts = [rows[rows["task"] == task] for task in shown]
     parts = [p.assign(**standing(p["speedup"].to_numpy(), p["score"].to_numpy())) for p in parts]
-    figure, (axes,) = style.panels(1, len(parts), 2.9, sharex=True)
+    height = 2.9 + 1.7 * (len(precisions) - 1)
+    figure, grid = style.panels(len(precisions), len(parts), height, sharex=True, sharey="col")
     looks = style.looks(rows["N"])
-    for axis, task, part in zip(axes, shown, parts, strict=True):
-        _draw(axis, part, looks)
+    for (axes, precision), (column, part) in product(
+        zip(grid, precisions, strict=True), enumerate(parts)
+    ):
+        _draw_frontier(axes[column], part)
+        _draw(axes[column], part[part["precision"] == precision], looks)
+        axes[column].margins(0.1)
+        style.logarithmic(axes[column], rows["speedup"])
+    for axis, task in zip(grid[0], shown, strict=True):
         axis.set_title(tasks.TASKS[task].title)
+    for axis in grid[-1]:
         axis.set_xlabel("Speed-up (times)")
-        axis.margins(0.1)
-        style.logarithmic(axis, rows["speedup"])
-    axes[0].set_ylabel("Score (points of 100)")
+    for axes, precision in zip(grid, precisions, strict=True):
+        axes[0].set_ylabel(f"{precision}\nScore (points of 100)")
     levels = ", ".join(f"{100 * level:g}" for level in sorted(set(rows["sparsity"])))
     bars = f"Bars: {captions.bars(sources.settings)}, lowest to highest round."
     note = f"Along a line {levels} % are pruned. {bars}"
@@ -39,7 +49,7 @@ def pruned_frontier(sources: Sources):
     return figure, pd.concat(parts)
 
 
-def _draw(axis, points: pd.DataFrame, looks: dict):
+def _draw_frontier(axis, points: pd.DataFrame):
     best = points[points["on_frontier"]].sort_values("speedup")
     axis.plot(
         [points["speedup"].min(), *best["speedup"]],
@@ -48,6 +58,9 @@ def _draw(axis, points: pd.DataFrame, looks: dict):
         color=style.GREY,
         zorder=1,
     )
+
+
+def _draw(axis, points: pd.DataFrame, looks: dict):
     for (n, by), part in points[points["sparsity"] > 0].groupby(["N", "by"]):
         whole = points[(points["N"] == n) & (points["sparsity"] == 0)]
         line = pd.concat([whole, part]).sort_values("sparsity")

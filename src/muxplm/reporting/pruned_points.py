@@ -2,16 +2,22 @@
 
 import pandas as pd
 
+from muxplm.files import as_written
 from muxplm.reporting.cells import Sources, single_tasks, throughputs, tidy
 
 DENSE = "not pruned"
 
 
 def measured_points(sources: Sources) -> pd.DataFrame:
-    """A row for each variant, whole or pruned, on each task that models are pruned on."""
+    """A row for each variant, whole or pruned, on each task that models are pruned on.
+
+    Those of a further precision come last: the first precision is the config's own.
+    """
     shown = [task for task in sources.tasks if task in sources.settings.pruned_tasks]
     table = tidy(sources, (single_tasks, throughputs)).set_index(["model", "column"])
     rows = []
+    with as_written(sources.settings.paths.throughput(sources.timed)):
+        own = sources.throughput["precision"]
     for variant in sources.variants:
         speed = table.loc[(variant.name, "speedup")]
         for task in shown:
@@ -24,6 +30,7 @@ def measured_points(sources: Sources) -> pd.DataFrame:
                     "N": variant.n,
                     "sparsity": variant.sparsity,
                     "by": variant.pruner if variant.sparsity else DENSE,
+                    "precision": variant.precision or own,
                     "speedup": speed["measured"],
                     "speedup_low": speed["low"],
                     "speedup_high": speed["high"],
