@@ -129,7 +129,9 @@ def starting_checkpoint(stage, wildcards):
 
 def timed_cells(wildcards):
     """The pruned models that are timed as they were saved."""
-    return [lineage.cell(settings, *cell) for cell in recipes.timed_cells(settings, wildcards.timed)]
+    return [
+        lineage.cell(settings, *cell) for cell in recipes.timed_cells(settings, wildcards.timed)
+    ]
 
 
 def scored_cells(tasks, wildcards):
