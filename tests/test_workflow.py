@@ -120,7 +120,7 @@ def test_every_result_exists(copy):
     for name, variant in settings.variants.items():
         wanted += [lineage.checkpoint(settings, stage, name) for stage in variant.stages]
         for task in costs.tasks_of(name, settings):
-            wanted += [paths.finetuned(name, task, seed) for seed in settings.training_seeds]
+            wanted += [lineage.cell(settings, name, task, s) for s in settings.training_seeds]
             wanted.append(paths.scores(name, task))
     wanted += map(paths.throughput, experiments.TIMED)
     wanted += [paths.claims(suffix) for suffix in ("md", "html", "csv")]
