@@ -1,10 +1,12 @@
-"""The part of the grid that a config asks for, as plain data."""
+"""What a config asks of the grid in `experiments`, as plain data: a tuple for each axis."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class PrunedAxes:
+    """Which models are pruned: sparsities x N x tasks x how, and in which precisions they are shown."""
+
     sparsities: tuple[float, ...] = ()
     instances: tuple[int, ...] = ()
     tasks: tuple[str, ...] = ()

@@ -135,8 +135,8 @@ class Settings(Section):
         lists = (self.families, self.sizes, self.instances, self.tasks, changes)
         more = (self.dialects, self.pretraining_seeds)
         pruned = self.pruned
-        masks = (pruned.sparsities, pruned.instances, self.pruned_tasks, pruned.by)
-        masks += (pruned.precisions,)
+        masks = (pruned.sparsities, pruned.instances, self.pruned_tasks)
+        masks += (pruned.by, pruned.precisions)
         return Axes(
             *map(tuple, lists),
             self.released is not None,

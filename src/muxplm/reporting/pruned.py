@@ -1,7 +1,5 @@
 """The frontier of N, sparsity and precision: a task's score against measured speed-up."""
 
-from itertools import product
-
 import pandas as pd
 from matplotlib.lines import Line2D
 
@@ -29,19 +27,16 @@ def pruned_frontier(sources: Sources):
     height = 2.9 + 1.7 * (len(precisions) - 1)
     figure, grid = style.panels(len(precisions), len(parts), height, sharex=True, sharey="col")
     looks = style.looks(rows["N"])
-    for (axes, precision), (column, part) in product(
-        zip(grid, precisions, strict=True), enumerate(parts)
-    ):
-        _draw_frontier(axes[column], part)
-        _draw(axes[column], part[part["precision"] == precision], looks)
-        axes[column].margins(0.1)
-        style.logarithmic(axes[column], rows["speedup"])
-    for axis, task in zip(grid[0], shown, strict=True):
-        axis.set_title(tasks.TASKS[task].title)
-    for axis in grid[-1]:
-        axis.set_xlabel("Speed-up (times)")
     for axes, precision in zip(grid, precisions, strict=True):
         axes[0].set_ylabel(f"{precision}\nScore (points of 100)")
+        for axis, part in zip(axes, parts, strict=True):
+            _draw_frontier(axis, part)
+            _draw(axis, part[part["precision"] == precision], looks)
+            axis.margins(0.1)
+            style.logarithmic(axis, rows["speedup"])
+    for top, bottom, task in zip(grid[0], grid[-1], shown, strict=True):
+        top.set_title(tasks.TASKS[task].title)
+        bottom.set_xlabel("Speed-up (times)")
     levels = ", ".join(f"{100 * level:g}" for level in sorted(set(rows["sparsity"])))
     bars = f"Bars: {captions.bars(sources.settings)}, lowest to highest round."
     note = f"Along a line {levels} % are pruned. {bars}"
