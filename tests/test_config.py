@@ -115,7 +115,19 @@ def preset(path: Path) -> dict:
             "config: without: there is no variant mux-bert-base-n10-contextul in this config; did you "
             "mean 'mux-bert-base-n10-contextual'?",
         ),
+        (
+            {"pretrain": {"short": {"length": 5, "steps": 3}}},
+            "config: pretrain.short.length: 5 does not divide max_length, 32",
+        ),
+        (
+            {"pretrain": {"short": {"length": 8}}},
+            "config: pretrain.short.steps: missing key",
+        ),
         # overrides
+        (
+            {"overrides": {"bert-base": {"pretrain": {"short": {"length": 5, "steps": 3}}}}},
+            "config: overrides.bert-base.pretrain.short.length: 5 does not divide max_length, 32",
+        ),
         (
             {"overrides": {"mux-bert-base-n3": {}}},
             "config: overrides.mux-bert-base-n3: no such variant in this config; did you mean "

@@ -1,5 +1,6 @@
 """The training loop against an independent one, killed, damaged, divided between processes."""
 
+import itertools
 import json
 import os
 import shutil
@@ -7,14 +8,13 @@ import signal
 import subprocess
 import sys
 from functools import partial
-from itertools import combinations
 
 import numpy as np
 import pytest
 import small_training
 import torch
 from safetensors.torch import load_file, save_file
-from small_training import CASES, KINDS, STEPS, Words, make_data, make_model, run
+from small_training import CASES, KINDS, ROWS, STEPS, Words, make_data, make_model, run
 from transformers import Trainer
 
 from muxplm import files
@@ -91,6 +91,49 @@ def test_each_epoch_is_a_permutation_of_its_own():
     assert drawn(50, 100) == [*epochs[0], *epochs[1], *epochs[2]][50:150]
     other = Rows(rows.dataset, rows.collate, 1, seed=8)
     assert drawn(0, 60, other) != epochs[0]
+
+
+@pytest.mark.parametrize(("objective", "n"), [("mlm", 1), ("mlm", 5), ("rtd", 5)])
+def test_short_rows_are_the_blocks_cut_and_share_a_group_with_other_blocks(objective, n):
+    data, collate = make_data(objective)
+    rows = Rows(data, collate, n, seed=7, longest=12)
+    cut = Rows(data, collate, n, seed=7, longest=12, short=(30, 4))
+    for first in (0, 20, 30):
+        (whole, items), (found, cut_items) = rows.batch(first, 10), cut.batch(first, 10)
+        if first < 30:
+            together = {"input_ids": n, "labels": n, "instance": 1}
+            for name, tensor in whole.items():
+                places = itertools.product(
+                    range(len(tensor) // together[name]), (0, 4, 8), range(together[name])
+                )
+                whole[name] = torch.stack(
+                    [tensor[group * together[name] + i, at : at + 4] for group, at, i in places]
+                )
+        assert found.keys() == whole.keys()
+        assert all(torch.equal(tensor, whole[name]) for name, tensor in found.items())
+        assert np.array_equal(items, cut_items)
+
+
+def test_as_many_steps_as_asked_are_of_short_rows(tmp_path, monkeypatch, killed_at):
+    lengths, batch_of = [], Rows.batch
+
+    def record(self, first, count):
+        found = batch_of(self, first, count)
+        lengths.append((self.in_order, *found[0]["input_ids"].shape))
+        return found
+
+    monkeypatch.setattr(Rows, "batch", record)
+    how = {"accumulation": 2, "short": {"length": 4, "steps": 3}}
+    whole = run("mlm", 5, tmp_path / "whole", **how)
+    trained = [shape for in_order, *shape in lengths if not in_order]
+    assert trained == 6 * [[3 * 5 * ROWS, 4]] + 6 * [[5 * ROWS, 12]]
+    assert all(length == 12 for in_order, _, length in lengths if in_order)
+    assert not same(run("mlm", 5, tmp_path / "long", accumulation=2), whole)
+    killed_at(3)
+    with pytest.raises(KeyboardInterrupt):
+        run("mlm", 5, tmp_path / "killed", **how)
+    killed_at(None)
+    assert same(run("mlm", 5, tmp_path / "killed", **how), whole)
 
 
 # --- Against another loop -----------------------------------------------------------------------
@@ -267,7 +310,7 @@ def test_dropout_and_precision_change_the_outcome(tmp_path):
     """So the test above is about them."""
     ways = [{}, {"dropout": 0.1}, {"precision": "bf16"}, {"dropout": 0.1, "precision": "bf16"}]
     runs = [run("mlm", 5, tmp_path / str(i), **way) for i, way in enumerate(ways)]
-    assert not any(same(*pair) for pair in combinations(runs, 2))
+    assert not any(same(*pair) for pair in itertools.combinations(runs, 2))
 
 
 def test_killed_again_and_again(tmp_path, killed_at):

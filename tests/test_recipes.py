@@ -151,6 +151,8 @@ SETTINGS = {
     "pretrain.steps": (7, AFTER_PRETRAINING | REPORT),
     "pretrain.steps_per_instance": (7, AFTER_PRETRAINING | REPORT),
     "pretrain.mask_rate": (0.5, AFTER_PRETRAINING | REPORT),
+    "prime.short": ({"length": 8, "steps": 7}, MODELS | REPORT),
+    "pretrain.short": ({"length": 8, "steps": 7}, AFTER_PRETRAINING | REPORT),
     "finetune.steps.sst2": (7, AFTER | REPORT),
     **{f"prime.{key}": (value, MODELS | REPORT) for key, value in TRAINED.items()},
     **{f"pretrain.{key}": (v, AFTER_PRETRAINING | REPORT) for key, v in TRAINED.items()},
@@ -186,6 +188,9 @@ def test_every_setting_is_classified():
     for key in SETTINGS:
         for name, short in names.items():
             key = key.replace(f"{name}.", f"{short}.")
+        if key.endswith(".short"):
+            listed |= {f"{key}.length", f"{key}.steps"}
+            continue
         steps = ("finetune.steps", "prune.steps", "prune.final_steps")
         for name in (*steps, "data.synthetic.train_rows"):
             key = name if key.startswith(f"{name}.") else key

@@ -136,11 +136,11 @@ def pretrain(settings: Settings, model: str) -> dict:
 
 
 def _training_on_blocks(settings, stage, model, ignored=frozenset()) -> dict:
-    seed = settings.variants[model].pretraining_seed
+    seed, training = settings.variants[model].pretraining_seed, settings.training(stage, model)
     # All other models have 1, and had before it could vary.
     return ({} if seed == 1 else {"seed": seed}) | {
         "model": _model(settings, model),
-        "training": settings.training(stage, model).model_dump(exclude=SCHEDULE | ignored),
+        "training": training.model_dump(exclude=SCHEDULE | ignored, exclude_none=True),
         "precision": settings.precision,
         "blocks": digest(blocks(settings)),
     }

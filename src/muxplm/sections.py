@@ -120,6 +120,13 @@ class Optimising(Section):
     save_every: Positive = 1000
 
 
+class Short(Section):
+    """The first `steps` see a block as rows of `length` tokens, as BERT's first ones did (its A.2)."""
+
+    length: Annotated[int, Field(ge=2)]
+    steps: Positive
+
+
 class Training(Optimising):
     """On blocks: priming, pre-training."""
 
@@ -127,6 +134,7 @@ class Training(Optimising):
     steps_per_instance: Annotated[int, Field(ge=0)] = 0  # N times as many are added to `steps`
     adam_epsilon: Rate = 1.0e-6
     mask_rate: Fraction = 0.15  # of tokens masked or replaced; unused in priming
+    short: Short | None = None  # null: whole blocks from the first step on
 
 
 class Finetuning(Optimising):

@@ -97,6 +97,8 @@ class Settings(Section):
                 raise ValueError(
                     f"prune.{key}.{task} is missing although pruned.tasks lists {task}"
                 )
+        for stage in ("prime", "pretrain"):
+            _check_short(stage, getattr(self, stage), self.max_length)
         if self.precision in self.pruned.precisions:
             raise ValueError(
                 f"pruned.precisions: {self.precision} is the config's own precision: leave it out"
@@ -211,8 +213,19 @@ def _check_overrides(settings: Settings, name: str, stages: dict):
             if key == "max_length":
                 raise ValueError(f"overrides.{name}.{stage}.{key}: all variants share one length")
         try:
-            settings.model_of(name) if stage == "model" else settings.training(stage, name)
+            changed = (
+                settings.model_of(name) if stage == "model" else settings.training(stage, name)
+            )
+            _check_short(f"overrides.{name}.{stage}", changed, settings.max_length)
         except ValidationError as error:
             raise ValueError(
                 f"overrides.{name}.{stage}.{explain(error.errors()[0], Settings)}"
             ) from None
+
+
+def _check_short(place: str, section, max_length: int):
+    short = getattr(section, "short", None)
+    if short and max_length % short.length:
+        raise ValueError(
+            f"{place}.short.length: {short.length} does not divide max_length, {max_length}"
+        )

@@ -95,6 +95,19 @@ class ReplaceTokens:
         return {"input_ids": torch.from_numpy(ids), "labels": torch.from_numpy(labels)}
 
 
+def shorter(batch, instances: int, length: int) -> dict:
+    """A batch of blocks with each cut into P = L / `length` rows; N = `instances`.
+
+    Those that are multiplexed together still come from N blocks. "instance" has one row a group.
+    """
+
+    def cut(tensor, together):
+        rows = tensor.unflatten(0, (-1, together)).unflatten(2, (-1, length))  # (R/N, N, P, length)
+        return rows.transpose(1, 2).flatten(0, 2)  # (R P, length)
+
+    return {k: cut(tensor, 1 if k == "instance" else instances) for k, tensor in batch.items()}
+
+
 COLLATORS = {"mlm": MaskTokens, "rtd": ReplaceTokens}
 
 

@@ -71,8 +71,10 @@ def train(
     log_every, evaluate_every = max(10, steps // 20), math.ceil(steps / EVALUATIONS)
 
     longest = (model.config.max_tokens or 1) if getattr(model, "retrieves", False) else None
-    rows = Rows(dataset, collate, instances, seed, longest)
     per_step = training.accumulation * processes.count
+    short = getattr(training, "short", None)  # of trainings on blocks
+    first = (short.steps * per_step * share, short.length) if short else (0, 0)
+    rows = Rows(dataset, collate, instances, seed, longest, short=first)
     if validation is not None:
         held_out = Rows(validation, collate, instances, EVALUATION_SEED, longest, in_order=True)
         followed = held_out.parts(0, math.ceil(len(validation) / share), share, processes)

@@ -10,7 +10,7 @@ from functools import lru_cache, partial
 import numpy as np
 import torch
 
-from muxplm.data.collation import IGNORED, uniform
+from muxplm.data.collation import IGNORED, shorter, uniform
 
 CORRUPTION, RETRIEVAL = 0, 1  # the noise of a row, the noise of a group
 
@@ -19,12 +19,15 @@ class Rows:
     """`dataset`: an array (number, L), or a list of rows. N = `instances` consecutive rows are a group.
 
     longest: of a model that reads back one instance's token at each position, the length of the longest
-    row that it takes; None for others. in_order: nothing is permuted, and the stream ends.
+    row that it takes; None for others. in_order: nothing is permuted, and the stream ends. short:
+    (number, length): the stream's first rows are given as rows of `length` tokens.
     """
 
-    def __init__(self, dataset, collate, instances, seed, longest=None, in_order=False):
+    def __init__(
+        self, dataset, collate, instances, seed, longest=None, in_order=False, short=(0, 0)
+    ):
         self.dataset, self.collate, self.instances, self.seed = dataset, collate, instances, seed
-        self.longest, self.in_order = longest, in_order
+        self.longest, self.in_order, self.short = longest, in_order, short
         self.epoch = lru_cache(maxsize=2)(self._epoch)
 
     def parts(self, first: int, last: int, share: int, processes) -> list:
@@ -61,6 +64,9 @@ class Rows:
         if self.longest:
             batch["instance"] = instance = self._instances(first, batch["input_ids"])
             items[1] = _shown(batch, instance)
+        number, length = self.short
+        if first < number:
+            batch = shorter(batch, self.instances, length)
         return batch, np.array(items, dtype=np.float64)
 
     def _instances(self, first, ids):
