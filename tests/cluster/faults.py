@@ -8,6 +8,7 @@ Each fault has to have happened, and the weights and tables have to be the same 
 - a pre-training outlasts its time limit again and again; it goes on only if SIGTERM made a checkpoint,
   since it saves none on its own (TIMEOUT);
 - a node dies under a fine-tuning (NODE_FAIL), another is drained under one, and both come back;
+- a fine-tuning is put back into the queue by an urgent job that takes its node (PREEMPTED);
 - Snakemake is killed while its jobs run, and started again after `snakemake --unlock`.
 """
 
@@ -70,7 +71,7 @@ def main():
     )
     seconds = time.monotonic() - start
     print(f"faults: {seconds:.0f} s, jobs by their end: {dict(ended)}", flush=True)
-    assert len(done) == 3, f"faults that never came: {3 - len(done)}"
+    assert done == {*FAULTS}, f"faults that never came: {[f.__name__ for f in {*FAULTS} - done]}"
     assert ended["TIMEOUT"] and ended["NODE_FAIL"], "no job met its time limit, or none a dead node"
     assert out_of_memory(), "no job ran out of memory"
     expected, found = alone.results(), through.results()
@@ -91,7 +92,7 @@ def disturb(run: Run) -> set:
                 assert code == -signal.SIGKILL, f"failed: {run.copy.folder}/said.log"
                 run.unlock()
                 run.start()
-            for fault in (kill_node, drain_node, kill_head):
+            for fault in FAULTS:
                 if fault not in done and fault(run):
                     done.add(fault)
                     print(f"faults: {fault.__name__}, {time.monotonic() - start:.0f} s", flush=True)
@@ -133,6 +134,17 @@ def drain_node(run: Run) -> bool:
     return True
 
 
+def preempt(run: Run) -> bool:
+    """A job of the other partition that needs all of a node where a fine-tuning runs."""
+    node, job = next(iter(running("finetune")), (None, None))
+    if node is None:
+        return False
+    urgent = ["--partition=urgent", "--exclusive", "--nodelist", node, "--output=/dev/null"]
+    asked("sbatch", *urgent, "--wrap=sleep 1")
+    wait_for(lambda: "Restarts=1" in asked("scontrol", "show", "job", job), f"{job} is not preempted")
+    return True
+
+
 def kill_head(run: Run) -> bool:
     """While a job runs, which runs on."""
     if not running("pretrain"):
@@ -140,6 +152,9 @@ def kill_head(run: Run) -> bool:
     run.process.kill()
     run.process.wait()
     return True
+
+
+FAULTS = (kill_node, drain_node, preempt, kill_head)
 
 
 # --- SLURM's view -------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# slurm.sh start|stop|status: a SLURM of two nodes on this machine, reachable from nowhere else.
+# slurm.sh start [accounts]|stop|status: a SLURM of two nodes on this machine, reachable from nowhere else.
+# With accounts: slurmdbd and MariaDB keep them, and sacct answers.
 #
 # For root, without systemd. Everything lies under one folder, apart from the links in /etc/slurm:
 # the plugin's job steps drop SLURM_CONF, so the configuration has to be where SLURM looks for it.
@@ -7,9 +8,9 @@ set -euo pipefail
 unset SLURM_CONF
 
 home=/run/muxplm-slurm # munge wants its parents open to all: no private folder, no /tmp
-conf=(slurm gres cgroup)
+conf=(slurm gres cgroup slurmdbd)
 nodes=2 cpus=2 memory=8000
-port=17817
+port=17817 # and the ones after it: nodes, accounts, their database
 
 fail() {
     echo "slurm.sh: $*" >&2
@@ -18,6 +19,8 @@ fail() {
 
 configure() {
     mkdir -p "$home"/{etc,log,run,state,spool/n1,spool/n2,nocgroup} /etc/slurm
+    local storage=none
+    [ -z "$accounts" ] || storage=slurmdbd
     (umask 077 && head -c 512 /dev/urandom >"$home/etc/munge.key")
 
     cat >"$home/etc/slurm.conf" <<CONF
@@ -28,7 +31,8 @@ CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket=$home/run/munge.socket
+# A job that goes back into the queue waits as long as a credential of its lasts.
+AuthInfo=socket=$home/run/munge.socket,cred_expire=10
 CredType=cred/munge
 
 SlurmctldPidFile=$home/run/slurmctld.pid
@@ -37,8 +41,11 @@ SlurmctldLogFile=$home/log/slurmctld.log
 SlurmdLogFile=$home/log/slurmd.%n.log
 StateSaveLocation=$home/state
 SlurmdSpoolDir=$home/spool/%n
-# The only record of what ran: there is no accounting database.
-AccountingStorageType=accounting_storage/none
+AccountingStorageType=accounting_storage/$storage
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort=$((port + nodes + 1))
+AccountingStoragePass=$home/run/munge.socket
+# What ran, with or without accounts.
 JobCompType=jobcomp/filetxt
 JobCompLoc=$home/log/completed.txt
 
@@ -64,7 +71,28 @@ MinJobAge=300
 SlurmdParameters=config_overrides
 GresTypes=gpu
 NodeName=n[1-$nodes] NodeHostname=localhost NodeAddr=127.0.0.1 Port=[$((port + 1))-$((port + nodes))] CPUs=$cpus CoresPerSocket=$cpus RealMemory=$memory Gres=gpu:2
-PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE DefaultTime=30 DefMemPerCPU=500
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE DefaultTime=30 DefMemPerCPU=500 PriorityTier=1
+# Its jobs put those of main back into the queue.
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=urgent Nodes=ALL MaxTime=INFINITE DefaultTime=1 DefMemPerCPU=500 PriorityTier=2
+CONF
+    (umask 077 && cat >"$home/etc/slurmdbd.conf") <<CONF
+AuthType=auth/munge
+AuthInfo=socket=$home/run/munge.socket
+DbdHost=localhost
+DbdAddr=127.0.0.1
+DbdPort=$((port + nodes + 1))
+CommunicationParameters=NoInAddrAny
+SlurmUser=root
+PidFile=$home/run/slurmdbd.pid
+LogFile=$home/log/slurmdbd.log
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort=$((port + nodes + 2))
+StorageUser=slurm
+StoragePass=$(head -c 12 /dev/urandom | base64 | tr -d '+/=')
+StorageLoc=accounts
 CONF
 
     printf '%s\n' 'AutoDetect=off' "NodeName=n[1-$nodes] Name=gpu File=/dev/null,/dev/zero" \
@@ -75,14 +103,41 @@ CONF
     for name in "${conf[@]}"; do ln -s "$home/etc/$name.conf" "/etc/slurm/$name.conf"; done
 }
 
+start_accounts() {
+    local secret
+    secret=$(sed -n 's/^StoragePass=//p' "$home/etc/slurmdbd.conf")
+    mariadb-install-db --no-defaults --user=root --datadir="$home/db" --skip-test-db >"$home/log/db.log" 2>&1
+    mariadbd --no-defaults --user=root --datadir="$home/db" --socket="$home/run/db.socket" \
+        --pid-file="$home/run/db.pid" --bind-address=127.0.0.1 --port=$((port + nodes + 2)) \
+        </dev/null >>"$home/log/db.log" 2>&1 &
+    for _ in $(seq 100); do
+        mariadb --no-defaults --socket="$home/run/db.socket" 2>/dev/null <<SQL && break
+CREATE DATABASE accounts;
+CREATE USER slurm@localhost IDENTIFIED BY '$secret';
+CREATE USER slurm@127.0.0.1 IDENTIFIED BY '$secret';
+GRANT ALL ON accounts.* TO slurm@localhost;
+GRANT ALL ON accounts.* TO slurm@127.0.0.1;
+SQL
+        sleep 0.2
+    done
+    slurmdbd
+    for _ in $(seq 100); do
+        sacctmgr --immediate add cluster muxplm >/dev/null 2>&1 && return
+        sleep 0.2
+    done
+    tail -n 5 "$home"/log/{db,slurmdbd}.log >&2
+    fail "no accounts"
+}
+
 # Our own processes, zombies apart (a container's PID 1 may never reap them). The daemons name our
-# folder on their command lines. Their children do not, but start() refuses to run beside another
+# folder on their command lines. slurmdbd and their children do not, but start() refuses to run beside another
 # SLURM: while the folder exists, they are ours.
 ours() {
     [ -d "$home" ] || return 0
     ps -eo pid=,stat=,args= | awk -v home="$home/" '
         $2 ~ /^Z/ { next }
-        $3 ~ /(munged|slurmctld|slurmd)$/ && index($0, home) { print $1 }
+        $3 ~ /(munged|slurmctld|slurmd|mariadbd)$/ && index($0, home) { print $1 }
+        $3 ~ /slurmdbd$/ { print $1 }
         /[s]lurmstepd: |: [s]lurmscriptd/ { print $1 }'
 }
 
@@ -99,7 +154,7 @@ start() {
     [[ "$(getent ahostsv4 "$(hostname)" | awk '{ print $1 }')" =~ ^(127\.[0-9.]+[[:space:]]*)+$ ]] ||
         fail "$(hostname) must resolve to 127.0.0.1 (/etc/hosts): nothing may leave this machine"
     stop # sweeps up after a run that was killed
-    ps -eo stat=,comm= | awk '$1 !~ /^Z/ && $2 ~ /^slurm(ctld|d)$/ { exit 1 }' ||
+    ps -eo stat=,comm= | awk '$1 !~ /^Z/ && $2 ~ /^slurm(ctld|dbd|d)$/ { exit 1 }' ||
         fail "another SLURM runs on this machine"
     for name in "${conf[@]}"; do
         [ ! -e "/etc/slurm/$name.conf" ] || fail "there is an /etc/slurm/$name.conf: a real cluster?"
@@ -108,6 +163,7 @@ start() {
     munged --key-file="$home/etc/munge.key" --socket="$home/run/munge.socket" \
         --pid-file="$home/run/munged.pid" --seed-file="$home/state/munged.seed" \
         --log-file="$home/log/munged.log"
+    [ -z "$accounts" ] || start_accounts
     slurmctld -f "$home/etc/slurm.conf"
     for i in $(seq "$nodes"); do slurmd -f "$home/etc/slurm.conf" -N "n$i"; done
     for _ in $(seq 100); do
@@ -143,7 +199,8 @@ status() {
     squeue
 }
 
-case ${1:-} in
-start | stop | status) "$1" ;;
-*) fail "usage: slurm.sh start|stop|status" ;;
+accounts=${2:-}
+case "$*" in
+start | "start accounts" | stop | status) "$1" ;;
+*) fail "usage: slurm.sh start [accounts]|stop|status" ;;
 esac
