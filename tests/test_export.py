@@ -268,3 +268,8 @@ def test_a_run_is_exported_for_onnxruntime(results, tmp_path, monkeypatch):
 def test_a_precision_is_of_onnx_files(results, tmp_path):
     arguments = ("mux-bert-base-n2", "ner", tmp_path / "mine", "--precision", "int8")
     assert "add --format onnx" in str(export(results, *arguments).exception)
+
+
+def test_what_is_only_served_otherwise_is_named_as_it_was_trained(results, tmp_path):
+    said = str(export(results, "mux-bert-base-n2-int8", "ner", tmp_path / "mine").exception)
+    assert said == "mux-bert-base-n2-int8 is mux-bert-base-n2 in int8: export mux-bert-base-n2"

@@ -58,8 +58,13 @@ def export(settings: Settings, name: str, task: str, destination: Path, onnx: st
 
     onnx: "fp32" or "int8", for an ONNX file of this precision; None for the weights themselves and, of
     a multiplexed or pruned model, its own code, for who loads it with `trust_remote_code=True`.
-    DataError if `destination` exists, or if the model was not fine-tuned and scored.
+    DataError if `destination` exists, if the model was not fine-tuned and scored, or if the variant is
+    another one served in another precision.
     """
+    variant = settings.variants[name]
+    if variant.precision:
+        trained = variant.trained.name
+        raise DataError(f"{name} is {trained} in {variant.precision}: export {trained}")
     if destination.exists():
         raise DataError(f"{destination} exists: delete it or name another folder")
     seed = settings.training_seeds[0]
