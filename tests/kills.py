@@ -36,12 +36,16 @@ PATIENCE = 4.0  # seconds in which a job has to begin to write
 class Run:
     """The workflow in a copy of the repository; the tables and figures whose bytes may not vary.
 
-    changes: laid over the smoke preset. how: options of Snakemake, which say where jobs run.
+    changes: laid over the preset, a tuple of files over the default. how: options of Snakemake, which
+    say where jobs run.
     """
 
-    def __init__(self, folder: Path, changes: dict, how=("--cores", "2")):
+    def __init__(
+        self, folder: Path, changes: dict, how=("--cores", "2"), preset=("config/smoke.yaml",)
+    ):
         folder.mkdir()
         self.copy, self.how = Copy(folder), how
+        self.copy.configfiles = [*preset]
         change = self.copy.write("changes.yaml", changes)
         self.settings = self.copy.settings(change)
         self.files = [*self.copy.configfiles, change]

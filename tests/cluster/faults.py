@@ -141,7 +141,9 @@ def preempt(run: Run) -> bool:
         return False
     urgent = ["--partition=urgent", "--exclusive", "--nodelist", node, "--output=/dev/null"]
     asked("sbatch", *urgent, "--wrap=sleep 1")
-    wait_for(lambda: "Restarts=1" in asked("scontrol", "show", "job", job), f"{job} is not preempted")
+    wait_for(
+        lambda: "Restarts=1" in asked("scontrol", "show", "job", job), f"{job} is not preempted"
+    )
     return True
 
 

@@ -1,4 +1,4 @@
-"""examples/nodes.sbatch as it stands, on both nodes of tests/cluster/slurm.sh: the weights of one process.
+"""examples/nodes.sbatch as it stands, on both nodes of slurm.sh's cluster: the weights of one process.
 
 python tests/cluster/two_nodes.py
 """
