@@ -22,7 +22,9 @@ run=(
     --configfile "$config" --forceall -- "$table"
 )
 
-daemons() { pgrep --runstates D,R,S,T -x -l 'munged|slurm.*d|mariadbd' || true; } # zombies apart
+daemons() { # zombies apart
+    ps -eo stat=,pid=,comm= | awk '$1 !~ /^Z/ && $3 ~ /^(munged|mariadbd|slurm.*d)$/ { print $2, $3 }'
+}
 
 install_packages() {
     type -P munged slurmctld slurmd sbatch pgrep slurmdbd mariadbd mariadb >/dev/null && return # all of them
