@@ -23,6 +23,7 @@ SHOWN = [
     "docs/**/*.svg",
     "docs/site.css",
     "examples/*.py",
+    "examples/*.sbatch",
     "notebooks/*.ipynb",
     "src/muxplm/**/README.md",
     "workflow/profiles/README.md",
