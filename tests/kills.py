@@ -139,35 +139,45 @@ def disturbed(changes: dict, kills: int, rng, gaps, expected: dict, folder: Path
     while done.total() < kills:
         passes += 1
         pass_folder = folder / f"{changes['bundle']}-{passes}"
-        run, whole = Run(pass_folder, changes), {}
-        while True:
-            run.start()
-            starts += 1
-            while run.process.poll() is None:
-                with suppress(subprocess.TimeoutExpired):
-                    run.process.wait(rng.uniform(*gaps))
-                    break
-                kind = rng.choice(KINDS)
-                if done.total() < kills:
-                    now = run.weights()
-                    if run.kill(kind, rng):
-                        done[kind] += 1
-                        whole = now | whole
-            if run.process.returncode == 0:
-                break
-            if run.process.returncode == -signal.SIGKILL:
-                run.unlock()
-        check(run, whole, expected)
+        run = Run(pass_folder, changes)
+        starts += to_the_end(run, kills, rng, gaps, done)
+        check(run, expected)
         told = f"{done.total()} kills, {starts} starts"
         print(f"bundle {changes['bundle']}, pass {passes}: {told}", flush=True)
         shutil.rmtree(pass_folder)
     return {"kills": dict(done), "passes": passes, "starts": starts}
 
 
-def check(run: Run, whole: dict, expected: dict):
+def to_the_end(run: Run, kills: float, rng, gaps, done: Counter) -> int:
+    """One pass: started again until it ends well, under kills until `done` has `kills` of them.
+
+    Returns the number of starts. AssertionError where weights that were whole at a kill were made again.
+    """
+    starts, whole = 0, {}
+    while True:
+        run.start()
+        starts += 1
+        while run.process.poll() is None:
+            with suppress(subprocess.TimeoutExpired):
+                run.process.wait(rng.uniform(*gaps))
+                break
+            kind = rng.choice(KINDS)
+            if done.total() < kills:
+                now = run.weights()
+                if run.kill(kind, rng):
+                    done[kind] += 1
+                    whole = now | whole
+        if run.process.returncode == 0:
+            break
+        if run.process.returncode == -signal.SIGKILL:
+            run.unlock()
     after = run.weights()
     repeated = [path for path, file in whole.items() if after.get(path) != file]
     assert not repeated, f"trained again although whole: {repeated}"
+    return starts
+
+
+def check(run: Run, expected: dict):
     found = run.results()
     differing = [n for n in sorted({*found, *expected}) if found.get(n) != expected.get(n)]
     assert not differing, f"not the bytes of the undisturbed run: {differing}"

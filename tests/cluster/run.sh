@@ -27,7 +27,8 @@ daemons() { # zombies apart
 }
 
 install_packages() {
-    type -P munged slurmctld slurmd sbatch pgrep slurmdbd mariadbd mariadb >/dev/null && return # all of them
+    local programs=(munged slurmctld slurmd slurmdbd sbatch mariadbd mariadb-install-db mariadb ps)
+    type -P "${programs[@]}" >/dev/null && return # all of them
     if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
         echo "make test-cluster needs, as root: apt-get install ${packages[*]}" >&2
         exit 1

@@ -72,9 +72,9 @@ SlurmdParameters=config_overrides
 GresTypes=gpu
 NodeName=n[1-$nodes] NodeHostname=localhost NodeAddr=127.0.0.1 Port=[$((port + 1))-$((port + nodes))] CPUs=$cpus CoresPerSocket=$cpus RealMemory=$memory Gres=gpu:2
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE DefaultTime=30 DefMemPerCPU=500 PriorityTier=1
-# Its jobs put those of main back into the queue.
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
+# Its jobs put those of main back into the queue.
 PartitionName=urgent Nodes=ALL MaxTime=INFINITE DefaultTime=1 DefMemPerCPU=500 PriorityTier=2
 CONF
     (umask 077 && cat >"$home/etc/slurmdbd.conf") <<CONF
@@ -109,13 +109,11 @@ start_accounts() {
     mariadb-install-db --no-defaults --user=root --datadir="$home/db" --skip-test-db >"$home/log/db.log" 2>&1
     mariadbd --no-defaults --user=root --datadir="$home/db" --socket="$home/run/db.socket" \
         --pid-file="$home/run/db.pid" --bind-address=127.0.0.1 --port=$((port + nodes + 2)) \
-        </dev/null >>"$home/log/db.log" 2>&1 &
+        --skip-name-resolve </dev/null >>"$home/log/db.log" 2>&1 &
     for _ in $(seq 100); do
         mariadb --no-defaults --socket="$home/run/db.socket" 2>/dev/null <<SQL && break
 CREATE DATABASE accounts;
-CREATE USER slurm@localhost IDENTIFIED BY '$secret';
 CREATE USER slurm@127.0.0.1 IDENTIFIED BY '$secret';
-GRANT ALL ON accounts.* TO slurm@localhost;
 GRANT ALL ON accounts.* TO slurm@127.0.0.1;
 SQL
         sleep 0.2
@@ -130,8 +128,8 @@ SQL
 }
 
 # Our own processes, zombies apart (a container's PID 1 may never reap them). The daemons name our
-# folder on their command lines. slurmdbd and their children do not, but start() refuses to run beside another
-# SLURM: while the folder exists, they are ours.
+# folder on their command lines. slurmdbd and their children do not, but start() refuses to run
+# beside another SLURM: while the folder exists, they are ours.
 ours() {
     [ -d "$home" ] || return 0
     ps -eo pid=,stat=,args= | awk -v home="$home/" '

@@ -1,6 +1,8 @@
 """examples/nodes.sbatch as it stands, on both nodes of slurm.sh's cluster: the weights of one process.
 
-python tests/cluster/two_nodes.py
+    python tests/cluster/two_nodes.py     # beside a cluster of tests/cluster/slurm.sh
+
+The workflow has to take what was trained so as its own.
 """
 
 import shutil
