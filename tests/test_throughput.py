@@ -8,7 +8,7 @@ import torch
 import yaml
 from transformers import BertTokenizer
 
-from muxplm import config, experiments, recipes
+from muxplm import config, experiments, precision, recipes
 from muxplm.benchmarks.shapes import base_config
 from muxplm.evaluation import throughput
 from muxplm.files import DataError
@@ -288,6 +288,23 @@ def test_a_length_that_the_models_lack_positions_for_is_an_error(tmp_path):
 
 
 # --- Precision ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx512", "cpu", "faster"),
+    [
+        (True, True, "GenuineIntel", True),
+        (False, True, "AuthenticAMD", True),
+        (False, True, "GenuineIntel", False),  # multiplies at half of float32's rate
+        (False, False, "AuthenticAMD", False),
+    ],
+)
+def test_auto_is_bf16_where_a_machine_is_faster_in_it(monkeypatch, amx, avx512, cpu, faster):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(precision, "_cpuinfo", lambda: f"vendor_id\t: {cpu}\n")
+    assert use_bf16("auto") == faster
 
 
 def test_weights_cast_beforehand_give_autocasts_numbers():
