@@ -12,19 +12,25 @@ from muxplm.files import DataError
 SHORT = 256  # tokens, up to which attention in single operations trains faster (`training_math`)
 
 
+def has_bf16() -> bool:
+    """True where this machine has instructions for bfloat16; elsewhere they are emulated, slowly."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
 def use_bf16(precision: str) -> bool:
     """True for "bf16", False for "fp32" and "int8"; "auto" is bf16 where this machine is faster in it.
 
-    A device without such instructions emulates them, several times slower than float32. An Intel CPU
-    with those of AVX-512 but without AMX multiplies at half of float32's rate, AMD's at twice of it.
+    An Intel CPU that has AVX-512's instructions alone, without AMX, multiplies with them at half of
+    float32's rate, AMD's at twice of it: `muxplm benchmark training` shows both.
     """
     if precision != "auto":
         return precision == "bf16"
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if torch.cpu._is_amx_tile_supported():
-        return True
-    return torch.cpu._is_avx512_bf16_supported() and "AuthenticAMD" in _cpuinfo()
+    cpu = not torch.cuda.is_available()
+    if cpu and not torch.cpu._is_amx_tile_supported() and "AuthenticAMD" not in _cpuinfo():
+        return False
+    return has_bf16()
 
 
 def _cpuinfo() -> str:

@@ -25,7 +25,7 @@ from muxplm.evaluation.throughput import device_name, speedup, time_interleaved
 from muxplm.files import write_json
 from muxplm.models.build import new_model
 from muxplm.models.first_positions import read_first_positions
-from muxplm.precision import autocast, for_inference, use_bf16
+from muxplm.precision import autocast, for_inference, has_bf16
 from muxplm.tracing import save, trace
 
 PRECISIONS = {"torch": ("fp32", "bf16", "int8"), "onnxruntime": ("fp32", "int8")}
@@ -63,7 +63,7 @@ class Plan:
 
     def numbers(self, engine: str) -> list[str]:
         """The precisions that this machine computes in this engine."""
-        native = {"fp32": True, "bf16": use_bf16("auto"), "int8": _device().type == "cpu"}
+        native = {"fp32": True, "bf16": has_bf16(), "int8": _device().type == "cpu"}
         if engine != "torch" and _device().type != "cpu":
             return []
         return [p for p in PRECISIONS[engine] if p in self.precisions and native[p]]

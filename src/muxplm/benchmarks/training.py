@@ -26,7 +26,7 @@ from muxplm.files import write_json
 from muxplm.models.build import new_model
 from muxplm.models.first_positions import read_first_positions
 from muxplm.models.modeling import IGNORED
-from muxplm.precision import use_bf16
+from muxplm.precision import has_bf16
 from muxplm.training.loop import adamw, take_step
 from muxplm.training.processes import join
 from muxplm.training.rows import Rows
@@ -65,7 +65,7 @@ def run_benchmark(output: str, rounds: int, shapes, n_values, profiled: bool = F
     profiled: each step is taken once more under torch's profiler.
     """
     device = join().device
-    precisions = ["fp32", "bf16"] if use_bf16("auto") else ["fp32"]
+    precisions = ["fp32", "bf16"] if has_bf16() else ["fp32"]
     result = {
         "device": device_name(device),
         "threads": torch.get_num_threads(),
