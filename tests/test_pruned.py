@@ -109,12 +109,13 @@ def differs(ones, others) -> float:
 @pytest.mark.parametrize("head", ["sequence", "token"])
 @pytest.mark.parametrize(("n", "changes"), MODELS, ids=str)
 def test_the_small_model_is_the_masked_one(n, changes, head, ids, mask):
-    """In float32 to 1e-6 and in float64 to 1e-13, every layer; the model itself is left as it was."""
+    """In float32 to 2e-6 and in float64 to 1e-13, every layer; the model itself is left as it was."""
     model = dense(n, head, **changes)
     before = outputs(model, ids, mask)
     for masks in (*PATTERNS.values(), *(drawn(seed) for seed in range(12))):
         small = outputs(shrink(model, masks), ids, mask)
-        assert differs(masked(model, masks, ids, mask), small) < 1e-6
+        # Rounding: 1e-6 on most CPUs, 1.4e-6 on one of Intel's. In float64, below, it is the same.
+        assert differs(masked(model, masks, ids, mask), small) < 2e-6
     assert differs(outputs(model, ids, mask), before) == 0
     model = model.double()
     for seed in range(12, 16):
