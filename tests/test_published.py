@@ -22,12 +22,11 @@ def folder(tmp_path_factory):
     return folder
 
 
-def make(folder, monkeypatch, *command: str) -> str:
+def make(folder, monkeypatch, *command: str):
     monkeypatch.chdir(folder)
     files = ("config/mini.yaml", "config/mini-n2.yaml", "data.yaml")
     done = CliRunner().invoke(app, [*command, *(part for f in files for part in ("--config", f))])
     assert done.exit_code == 0, done.output
-    return done.output
 
 
 @pytest.mark.parametrize("name", TABLES)
