@@ -61,6 +61,8 @@ def fabricate(settings, level=graded, depths=LAYERS):
         write_muxology(settings, variant, random, depths)
         for stage in variant.stages:
             write_training(settings, variant, stage, random)
+    for _, variant, task, seed in pruned_cells(settings):
+        write_pruning(settings, variant, task, seed, random)
     for timed, target in experiments.TIMED.items():
         write_throughput(settings, timed, target.variants(settings.axes), random)
 
@@ -149,6 +151,25 @@ def write_training(settings, variant, stage, random):
         "validation_log": [{"step": steps * i // 8, "loss": loss(steps * i / 8)} for i in range(9)],
     }
     write(run_file(settings, stage, variant.name), content)
+
+
+def pruned_cells(settings):
+    """(model, variant, task, seed) of all that CoFi prunes."""
+    made = ((name, v) for name, v in settings.variants.items() if v.sparsity and not v.precision)
+    for (name, v), task, seed in product(made, settings.pruned_tasks, settings.training_seeds):
+        if v.pruner == "cofi":
+            yield name, v, task, seed
+
+
+def write_pruning(settings, variant, task, seed, random):
+    asked = [{"step": s, "asked": min(1, s / 150) * variant.sparsity} for s in range(15, 301, 15)]
+    log = [{"step": s, "loss": 0.3 + random.random() / s} for s in range(15, 301, 15)]
+    masks = [
+        entry | {"loss": random.random(), "expected": entry["asked"] * random.uniform(0.8, 1)}
+        for entry in asked
+    ]
+    path = Path(lineage.cell(settings, variant.name, task, seed)).with_name("run.json")
+    write(path, {"pruning_log": masks, "log": log})
 
 
 def run_file(settings, stage, model) -> Path:
@@ -340,6 +361,41 @@ def test_training_curves_are_the_logs(full):
         assert ablation == next((x for x in ("prefix", "contextual") if x in model), "")
         assert rate == full.variants[model].retrieval_rate
     assert {0, 0.1, 0.2, 0.5} == set(found["retrieval_rate"])
+
+
+def test_pruning_curves_are_the_logs_of_every_cell(full):
+    found = table(full, "pruning_curves")
+    cells = [(name, task, seed) for name, _, task, seed in pruned_cells(full)]
+    of_cells = found.groupby(["model", "task", "training_seed"])
+    assert sorted(of_cells.groups) == sorted(cells) and len(cells) == 2 * 2 * 3 * 3
+    for (model, task, seed), rows in of_cells:
+        run = read(Path(lineage.cell(full, model, task, seed)).with_name("run.json"))
+        masks = rows[rows["training"] == "masks"]
+        assert masks["expected"].tolist() == pytest.approx(
+            [entry["expected"] for entry in run["pruning_log"]], rel=1e-5
+        )
+        assert masks["asked"].max() == pytest.approx(float(model[-3:]))
+        tuned = rows[rows["training"] == "fine-tuning"]
+        assert tuned["loss"].tolist() == pytest.approx([e["loss"] for e in run["log"]], rel=1e-5)
+
+
+def test_a_pruning_curve_is_the_mean_over_training_seeds(full):
+    data = table(full, "pruning_curves")
+    with style.styled():
+        figure, _ = figures.DRAWERS["pruning_curves"](
+            Sources("pruning_curves", experiments.FIGURES["pruning_curves"], full)
+        )
+    for axis, task in zip(shown(figure)[:3], dict.fromkeys(data["task"]), strict=True):
+        part = data[(data["task"] == task) & (data["training"] == "masks")]
+        wanted = [
+            [
+                curve.loc[curve["step"] == step, "expected"].mean()
+                for step in sorted(set(part["step"]))
+            ]
+            for _, curve in part.groupby(["N", "target"])
+        ]
+        drawn = [line.get_ydata().tolist() for line in axis.get_lines()][1::2]
+        assert np.allclose(drawn, wanted, rtol=1e-4)
 
 
 def test_ensemble_data(full):
@@ -582,11 +638,16 @@ def test_a_figure_of_nothing_is_refused_and_no_target_of_all(tmp_path):
         figures.draw("pareto_glue", electra)
     with pytest.raises(DataError, match=r"nothing to show .*: set pruned.sparsities"):
         figures.draw("frontier", settings_for(tmp_path))
+    only_fisher = settings_for(tmp_path, pruned=PRUNED | {"by": ["fisher"]})
+    with pytest.raises(DataError, match=r"pruning_curves has nothing to show .*pruned.by"):
+        figures.draw("pruning_curves", only_fisher)
     glue = settings_for(tmp_path, tasks=["rte"])
     with pytest.raises(DataError, match="tasks must list some of ner, pos"):
         figures.draw("pareto_token", glue)
     shown = {name for name, target in experiments.FIGURES.items() if target.is_selected(glue.axes)}
-    assert shown == set(FIGURES) - {"pareto_token", "ensemble_tradeoff", "frontier"}
+    assert shown == set(FIGURES) - {
+        *("pareto_token", "ensemble_tradeoff", "frontier", "pruning_curves")
+    }
     shown = {name for name in FIGURES if experiments.FIGURES[name].is_selected(electra.axes)}
     assert shown == {"training_curves"}
 

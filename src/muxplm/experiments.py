@@ -192,7 +192,10 @@ class Target:
         return [v for v in made if any(vars(v).items() >= asked.items() for asked in self.pruned)]
 
     def timed_set(self, axes: Axes) -> str:  # pruned rows have a set of their own
-        return "pruned" if any(v.sparsity for v in self.variants(axes)) else self.timed
+        return "pruned" if self.timed and self._prunes(axes) else self.timed
+
+    def _prunes(self, axes: Axes) -> bool:
+        return any(variant.sparsity for variant in self.variants(axes))
 
     def selected_tasks(self, axes: Axes) -> tuple[str, ...]:
         own = tuple(name for name, task in TASKS.items() if self.own_tasks and not task.group)
@@ -200,7 +203,7 @@ class Target:
 
     def is_selected(self, axes: Axes) -> bool:
         """Whether `axes` leave any of its rows and, if it is about tasks, any of those."""
-        unpruned = self.about_pruning and not axes.pruned.tasks
+        unpruned = self.about_pruning and not self._prunes(axes)
         if unpruned or self.released not in (None, axes.released):
             return False
         about_tasks = self.tasks or self.own_tasks
@@ -306,6 +309,13 @@ FIGURES = {
         timed="base",
     ),
     "frontier": replace(_PRUNED, title="N, sparsity and precision", precisions=True),
+    "pruning_curves": replace(
+        _PRUNED,
+        title="Pruning curves",
+        needs=("prunings",),
+        timed="",
+        pruned=({"pruner": "cofi"},),  # Fisher masks are not trained
+    ),
 }
 
 DEMO = Variant("mux-bert", n=10)  # what `muxplm demo` reads with, once it is primed

@@ -70,7 +70,10 @@ def inputs(target: Target, settings) -> list[str]:
 
 def cells(target: Target, settings: Settings) -> list[tuple[str, str]]:
     """(variant, task) of a target; a pruned variant has cells of some tasks alone."""
-    found = product(target.variants(settings.axes), target.selected_tasks(settings.axes))
+    variants = target.variants(settings.axes)
+    if "prunings" in target.needs:  # its parents' rows have none
+        variants = [variant for variant in variants if variant.sparsity]
+    found = product(variants, target.selected_tasks(settings.axes))
     return [(v.name, task) for v, task in found if settings.has_cells(v, task)]
 
 
@@ -81,6 +84,11 @@ def _cells(kind: str):
         return [getattr(settings.paths, kind)(*cell) for cell in cells(target, settings)]
 
     return files
+
+
+def _prunings(target, settings):
+    found = product(cells(target, settings), settings.training_seeds)
+    return [cell(settings, name, task, seed) for (name, task), seed in found]
 
 
 def _muxologies(target, settings):
@@ -104,4 +112,5 @@ _NEEDS = {
     "compositions": _cells("compositions"),
     "muxologies": _muxologies,
     "trainings": _trainings,
+    "prunings": _prunings,
 }

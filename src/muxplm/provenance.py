@@ -104,7 +104,7 @@ def _trainings(target: Target, settings: Settings) -> Iterator[Run]:
         for model, task in lineage.cells(target, settings):
             path = Path(settings.paths.published(model, task)).with_name("run.json")
             yield _run(f"published {model} {task}", path, recipes.published(settings, model, task))
-    elif {"scores", "ensembles", "compositions"} & set(target.needs):
+    elif {"scores", "ensembles", "compositions", "prunings"} & set(target.needs):
         cells = lineage.cells(target, settings)
         for (model, task), seed in product(cells, settings.training_seeds):
             variant = settings.variants[model].trained

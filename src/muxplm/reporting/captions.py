@@ -52,6 +52,12 @@ FIGURES = {
         "A row of panels is a precision; int8: linear layers, quantised as they run. Grey line: the "
         "Pareto frontier of all rows, the best score among the models that are at least as fast."
     ),
+    "pruning_curves": (
+        "CoFi, mean over training seeds. Above: the sparsity that the masks have in expectation, and "
+        "the one that is asked for. Below: how far the small model that is left is, in its fine-tuning, "
+        "from the predictions and the layers of the model before pruning (loss, mean over the steps "
+        "since the last entry)."
+    ),
 }
 
 

@@ -65,8 +65,9 @@ class Sources:
                 f"{', '.join(target.families)}; {', '.join(target.sizes)}; an N that they take (1 for "
                 "bert and electra, more for the multiplexed)"
             )
-        if target.about_pruning and not self.settings.pruned_tasks:
-            raise DataError(f"{nothing}: set pruned.sparsities and pruned.tasks (docs/pruning.md)")
+        if target.about_pruning and not any(variant.sparsity for variant in self.variants):
+            keys = "pruned.sparsities, pruned.tasks and pruned.by"
+            raise DataError(f"{nothing}: set {keys} to what it shows (docs/pruning.md)")
         if (target.tasks or target.own_tasks) and not self.tasks:
             known = ", ".join(target.tasks) or "one's own (docs/extending.md)"
             raise DataError(f"{nothing}: tasks must list some of {known}")

@@ -17,6 +17,7 @@ from muxplm.reporting.curves import training_curves
 from muxplm.reporting.labels import label_points
 from muxplm.reporting.pareto import pareto
 from muxplm.reporting.pruned import pruned_frontier
+from muxplm.reporting.pruning_curves import pruning_curves
 from muxplm.reporting.scores import aggregate, read_result
 from muxplm.settings import Settings
 
@@ -112,6 +113,7 @@ DRAWERS = {
     "training_curves": training_curves,
     "ensemble_tradeoff": ensemble_tradeoff,
     "frontier": pruned_frontier,
+    "pruning_curves": pruning_curves,
 }
 
 
