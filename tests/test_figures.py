@@ -262,6 +262,21 @@ def test_the_frontier_of_pruning_is_each_tasks_own(full):
         assert len(of_int8) == len(rows) / 2 and all(of_int8.str.endswith("-int8"))
 
 
+def test_a_precision_that_auto_came_to_is_shown_once(tmp_path):
+    changes = {"tasks": ["qqp"], "pruned": PRUNED | {"precisions": ["fp32", "int8"]}}
+    settings = settings_for(tmp_path, sizes=["base"], precision="auto", **changes)
+    fabricate(settings)
+    figures.draw("frontier", settings)
+    found = table(settings, "frontier")
+    assert list(dict.fromkeys(found["precision"])) == ["bf16", "fp32", "int8"]
+    path = settings.paths.throughput("pruned")
+    write(path, read(path) | {"precision": "fp32"})
+    figures.draw("frontier", settings)
+    found = table(settings, "frontier")
+    assert list(dict.fromkeys(found["precision"])) == ["fp32", "int8"]
+    assert found["model"].is_unique
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_the_frontier_is_the_one_found_by_brute_force(seed):
     random = Random(seed)  # few values, so that ties and twins occur

@@ -11,14 +11,15 @@ DENSE = "not pruned"
 def measured_points(sources: Sources) -> pd.DataFrame:
     """A row for each variant, whole or pruned, on each task that models are pruned on.
 
-    Those of a further precision come last: the first precision is the config's own.
+    Those of a further precision come last: the first precision is the config's own. Where `auto` came to
+    one of the further ones, they would say the same twice.
     """
     shown = [task for task in sources.tasks if task in sources.settings.pruned_tasks]
     table = tidy(sources, (single_tasks, throughputs)).set_index(["model", "column"])
     rows = []
     with as_written(sources.settings.paths.throughput(sources.timed)):
         own = sources.throughput["precision"]
-    for variant in sources.variants:
+    for variant in (v for v in sources.variants if v.precision != own):
         speed = table.loc[(variant.name, "speedup")]
         for task in shown:
             score = table.loc[(variant.name, task)]
