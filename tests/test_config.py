@@ -253,8 +253,8 @@ def test_presets_are_valid(path):
 
 def test_only_the_default_owns_the_results_folder():
     folders = {path.stem: validate(preset(path)).results for path in PRESETS}
-    # Pruned cells start from those of the config below, and lie beside them; mini-n2 is a part of mini.
-    laid_over = [name for name in folders if name.endswith("pruned") or name == "mini-n2"]
+    # Pruned cells start from those of the config below, and lie beside them; mini-part is part of mini.
+    laid_over = [name for name in folders if name.endswith("pruned") or name == "mini-part"]
     assert {folders.pop(name) for name in laid_over} == {folders["config"]} == {"results"}
     others = [folder for name, folder in folders.items() if name != "config"]
     assert len(set(others)) == len(others)
