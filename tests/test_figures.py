@@ -240,7 +240,7 @@ def brute_force(points) -> tuple[list[bool], list[float]]:
 
 
 def test_the_frontier_of_pruning_is_each_tasks_own(full):
-    found = table(full, "frontier")
+    found = table(full, "frontier").query("source == 'measured'")
     wanted = [v.name for v in experiments.FIGURES["frontier"].variants(full.axes)]
     assert set(found["task"]) == {"qqp", "sst2", "ner"}
     for task, rows in found.groupby("task"):
@@ -262,17 +262,29 @@ def test_the_frontier_of_pruning_is_each_tasks_own(full):
         assert len(of_int8) == len(rows) / 2 and all(of_int8.str.endswith("-int8"))
 
 
+def test_the_frontier_has_the_papers_points_of_table_2(full):
+    """Numbers copied by hand."""
+    theirs = table(full, "frontier").query("source == 'paper'").set_index(["task", "model"])
+    assert set(theirs.index.get_level_values("task")) == {"qqp", "sst2"}  # it has no NER
+    found = theirs.loc[("qqp", "mux-bert-base-n2-cofi0.6")]
+    assert (found["score"], found["speedup"], found["N"], found["by"]) == (90.4, 4.0, 2, "cofi")
+    found = theirs.loc[("sst2", "mux-bert-base-n5")]
+    assert (found["score"], found["speedup"], found["by"]) == (86.9, 4.9, "not pruned")
+    assert ("qqp", "bert-base-cofi0.7") not in theirs.index  # a dash there
+    assert theirs.loc[("sst2", "bert-base-cofi0.7"), "score"] == 93.0
+
+
 def test_a_precision_that_auto_came_to_is_shown_once(tmp_path):
     changes = {"tasks": ["qqp"], "pruned": PRUNED | {"precisions": ["fp32", "int8"]}}
     settings = settings_for(tmp_path, sizes=["base"], precision="auto", **changes)
     fabricate(settings)
     figures.draw("frontier", settings)
-    found = table(settings, "frontier")
+    found = table(settings, "frontier").query("source == 'measured'")
     assert list(dict.fromkeys(found["precision"])) == ["bf16", "fp32", "int8"]
     path = settings.paths.throughput("pruned")
     write(path, read(path) | {"precision": "fp32"})
     figures.draw("frontier", settings)
-    found = table(settings, "frontier")
+    found = table(settings, "frontier").query("source == 'measured'")
     assert list(dict.fromkeys(found["precision"])) == ["fp32", "int8"]
     assert found["model"].is_unique
 
