@@ -24,7 +24,7 @@ def folder(tmp_path_factory):
 
 def make(folder, monkeypatch, *command: str):
     monkeypatch.chdir(folder)
-    files = ("config/mini.yaml", "config/mini-part.yaml", "data.yaml")
+    files = [f"config/mini{part}.yaml" for part in ("", "-pruned", "-part")] + ["data.yaml"]
     done = CliRunner().invoke(app, [*command, *(part for f in files for part in ("--config", f))])
     assert done.exit_code == 0, done.output
 
