@@ -310,11 +310,7 @@ FIGURES = {
     ),
     "frontier": replace(_PRUNED, title="N, sparsity and precision", precisions=True),
     "pruning_curves": replace(
-        _PRUNED,
-        title="Pruning curves",
-        needs=("prunings",),
-        timed="",
-        pruned=({"pruner": "cofi"},),  # Fisher masks are not trained
+        _PRUNED, title="Pruning curves", needs=("prunings",), timed="", pruned=({"pruner": "cofi"},)
     ),
 }
 
