@@ -152,6 +152,26 @@ def test_the_luck_of_pretraining_beside_that_of_finetuning(grid):
         assert (models[1], f"{group}/apart") not in table
 
 
+def test_a_pretraining_that_is_left_out_is_no_pretraining_without_chance(tmp_path):
+    changes = {"pretraining_seeds": [1, 2], "without": ["bert-base-pretraining2"]}
+    settings = settings_for(tmp_path, **changes)
+    fabricate(settings, "pretrainings")
+    tables.build("pretrainings", settings)
+    table = tidy(tmp_path / "tables", "pretrainings")
+    of_seed = [
+        [
+            mean(values(settings, "bert-base", task)[s, c] for c in settings.composition_seeds)
+            for s in settings.training_seeds
+        ]
+        for task in tasks.TOKEN
+    ]
+    errors = stats.sem(of_seed, axis=1) / len(tasks.TOKEN)
+    row = table["bert-base", "Token/fine-tuning"]
+    assert close(row["measured"], np.sqrt((errors**2).sum())) and row["n"] == "1"
+    assert table["bert-base", "Token/apart"]["measured"] == ""
+    assert float(table["mux-bert-base-n2", "Token/apart"]["measured"]) > 0
+
+
 def test_the_gain_of_ensembling(grid):
     settings, folder = grid
     table = tidy(folder, "table4")

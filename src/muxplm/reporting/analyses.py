@@ -178,7 +178,8 @@ def pretrainings(sources: Sources, variant: Variant):
     scores = [headline(sources.of(replace(variant, pretraining_seed=seed))) for seed in seeds]
     for group, names in AVERAGED.items():
         of_group = [own[own["task"].isin(names)] for own in scores]
-        if of_group[0].empty:
+        of_group = [own for own in of_group if len(own)]  # `without` may have left some out
+        if not of_group:
             continue
         found = [
             over_tasks(Cells.of(own.groupby(["task", "training_seed"])["value"].mean().unstack()))
@@ -186,8 +187,8 @@ def pretrainings(sources: Sources, variant: Variant):
         ]
         apart = pd.Series([estimate.value for estimate in found]).std()  # NaN for a single one
         chance = sum(estimate.error**2 for estimate in found) / len(found)
-        yield row(variant, f"{group}/apart", {"mean": apart, "n": len(seeds)})
-        yield row(variant, f"{group}/fine-tuning", {"mean": chance**0.5, "n": len(seeds)})
+        yield row(variant, f"{group}/apart", {"mean": apart, "n": len(found)})
+        yield row(variant, f"{group}/fine-tuning", {"mean": chance**0.5, "n": len(found)})
 
 
 PRETRAINING_COLUMNS = [
