@@ -6,11 +6,12 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from muxplm import tasks
-from muxplm.experiments import PRUNERS, Variant
+from muxplm.experiments import PRUNERS, TABLES
 from muxplm.reporting import captions, paper, style
 from muxplm.reporting.cells import Sources
 from muxplm.reporting.pareto import MEASURED, PAPER, standing
 from muxplm.reporting.pruned_points import DENSE, measured_points
+from muxplm.reporting.quantities import EVERYTHING
 
 FACES = {DENSE: None, "cofi": "0.8", "fisher": "white"}  # a marker's; None: its own colour
 STROKES = {"cofi": "-", "fisher": ":"}
@@ -58,25 +59,14 @@ def pruned_frontier(sources: Sources):
 
 def papers_points(shown: list[str]) -> pd.DataFrame:
     """Those of Table 2 whose score on a task the paper has, whole and pruned by CoFi."""
-    variants = [
-        Variant(family, n=n) for family, n in (("bert", 1), ("mux-bert", 2), ("mux-bert", 5))
-    ]
-    variants += [
-        Variant(family, "base", n, sparsity=s, pruner=by) for family, n, s, by in paper.PRUNED
-    ]
     rows = []
-    for variant, task in product(variants, shown):
+    for variant, task in product(TABLES["table2"].variants(EVERYTHING), shown):
         score, speed = (paper.mean_cell("table2", variant, x) for x in (task, "speedup"))
         if score and pd.notna(score[0]):
             by = variant.pruner if variant.sparsity else DENSE
-            who = {
-                "task": task,
-                "model": variant.name,
-                "label": variant.recipe.label,
-                "N": variant.n,
-            }
-            how = {"sparsity": variant.sparsity, "by": by, "source": PAPER}
-            rows.append(who | how | {"speedup": speed[0], "score": score[0]})
+            row = {"task": task, "model": variant.name, "label": variant.recipe.label}
+            row |= {"N": variant.n, "sparsity": variant.sparsity, "by": by, "source": PAPER}
+            rows.append(row | {"speedup": speed[0], "score": score[0]})
     return pd.DataFrame(rows)
 
 

@@ -1,6 +1,6 @@
 """How pruning by CoFi went: the sparsity of the masks, then the loss of the small model."""
 
-from itertools import product
+from itertools import cycle, product
 from pathlib import Path
 
 import pandas as pd
@@ -9,16 +9,11 @@ from matplotlib.lines import Line2D
 from muxplm import lineage, tasks
 from muxplm.reporting import style
 from muxplm.reporting.cells import Sources
+from muxplm.reporting.curves import DASHES
 from muxplm.reporting.scores import read_result
 
 LOGS = {"masks": "pruning_log", "fine-tuning": "log"}  # the two trainings of a cell, in this order
 SHOWN = {"masks": "expected", "fine-tuning": "loss"}
-STROKES = (
-    "-",
-    (0, (4, 1.5)),
-    (0, (1, 1)),
-    (0, (4, 1, 1, 1)),
-)  # of the sparsities, then from the first
 COLUMNS = ["task", "model", "label", "N", "target", "training_seed", "training", "step"]
 COLUMNS += ["asked", "expected", "loss"]
 
@@ -31,7 +26,7 @@ def pruning_curves(sources: Sources):
     data = read_curves(sources)
     shown, levels = list(dict.fromkeys(data["task"])), sorted(set(data["target"]))
     looks = style.looks(data["N"])
-    strokes = {level: STROKES[i % len(STROKES)] for i, level in enumerate(levels)}
+    strokes = dict(zip(levels, cycle(("-", *DASHES)), strict=False))
     figure, grid = style.panels(len(LOGS), len(shown), 3.9, sharex="row", sharey="row")
     for axes, training in zip(grid, LOGS, strict=True):
         part = data[data["training"] == training]
