@@ -274,6 +274,18 @@ def test_the_frontier_has_the_papers_points_of_table_2(full):
     assert theirs.loc[("sst2", "bert-base-cofi0.7"), "score"] == 93.0
 
 
+def test_the_papers_row_has_its_name_where_the_first_task_is_not_the_papers(tmp_path):
+    changes = {"tasks": ["mnli", "sst2"], "pruned": PRUNED | {"tasks": ["mnli", "sst2"]}}
+    settings = settings_for(tmp_path, sizes=["base"], **changes)
+    fabricate(settings)
+    with style.styled():
+        figure, data = figures.DRAWERS["frontier"](
+            Sources("frontier", experiments.FIGURES["frontier"], settings)
+        )
+    assert set(data.loc[data["source"] == "paper", "task"]) == {"sst2"}
+    assert [axes.get_ylabel()[:5] for axes in shown(figure)].count("The p") == 1
+
+
 def test_a_precision_that_auto_came_to_is_shown_once(tmp_path):
     changes = {"tasks": ["qqp"], "pruned": PRUNED | {"precisions": ["fp32", "int8"]}}
     settings = settings_for(tmp_path, sizes=["base"], precision="auto", **changes)

@@ -72,7 +72,6 @@ def papers_points(shown: list[str]) -> pd.DataFrame:
 
 def _draw_papers(figure, axes, points: pd.DataFrame, shown: list[str], looks: dict):
     """Hollow, or grey inside where CoFi has pruned; a task that the paper lacks has no panel."""
-    axes[0].set_ylabel("The paper's\nScore (points of 100)")
     for axis, task in zip(axes, shown, strict=True):
         part = points[points["task"] == task]
         if not len(part):
@@ -82,6 +81,8 @@ def _draw_papers(figure, axes, points: pd.DataFrame, shown: list[str], looks: di
             look = looks[point["N"]] | face | {"markersize": 4.5, "linestyle": "none"}
             axis.plot(point["speedup"], point["score"], **look)
         axis.margins(0.1, 0.2)
+    first = next(axis for axis in axes if axis in figure.axes)
+    first.set_ylabel("The paper's\nScore (points of 100)")
 
 
 def _draw_frontier(axis, points: pd.DataFrame):
