@@ -6,7 +6,6 @@ from matplotlib.lines import Line2D
 
 from muxplm.reporting import captions, style
 from muxplm.reporting.cells import Sources, averages, throughputs, tidy
-from muxplm.reporting.frontier import frontier
 from muxplm.reporting.labels import label_points
 
 MEASURED, PAPER = "measured", "paper"
@@ -60,6 +59,16 @@ def standing(speed: np.ndarray, score: np.ndarray) -> dict[str, np.ndarray]:
     dominated = (as_fast & as_good & better).any(axis=1)
     below = frontier(np.stack([speed, score], axis=1))
     return {"on_frontier": ~dominated, "below_frontier": below}
+
+
+def frontier(points) -> np.ndarray:
+    """How many points of score each (throughput, score) lies below the frontier; 0 on it.
+
+    The frontier is a step function: at a throughput, the best score of all points at least as fast.
+    """
+    speeds, scores = np.asarray(points, dtype=float).reshape(-1, 2).T
+    as_fast = speeds[None] >= speeds[:, None]  # (points, points): is the column as fast as the row?
+    return np.where(as_fast, scores, -np.inf).max(axis=1, initial=-np.inf) - scores
 
 
 def _points(sources: Sources, average: str) -> pd.DataFrame:

@@ -6,6 +6,8 @@ that what slows a round slows all of them. The truth is added to it: the paper's
 those measured here.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -65,12 +67,14 @@ def _seeds(random, cells: Cells, seeds: int, draws: int) -> Cells:
     means = random.standard_normal(size) * np.sqrt(cells.variances / seeds)
     free = max(1, seeds - 1)
     variances = cells.variances * random.chisquare(free, size) / free
-    return Cells(means, variances if seeds > 1 else np.full(size, np.nan), seeds)
+    if seeds == 1:
+        variances = np.full(size, np.nan)
+    return cells._replace(means=means, variances=variances, seeds=seeds)
 
 
 def decisions(claims: list[Claim], chance: Estimate, truth: np.ndarray) -> np.ndarray:
     """Which claims hold, and which fail, in each draw: (draws, claims, 2) of bool."""
-    found = Estimate(chance.value + truth, chance.error, chance.df)
+    found = replace(chance, value=chance.value + truth)
     p = claim_tests(claims, *inequality_tests(claims, found))
     return corrected(claims, p) < 1 - LEVEL
 
@@ -79,10 +83,10 @@ def power(claims: list[Claim], table: pd.DataFrame, chance: Estimate) -> dict[st
     """How often each claim comes out as the paper's own numbers have it, were they the truth.
 
     That is: holds, or does not hold where they do not satisfy it. table: of `judge`. NaN for a claim
-    that no test can decide, or of which a cell was not measured.
+    that no test can decide, of which a cell was not measured, or a number is not printed.
     """
     found = decisions(claims, chance, table["paper_difference"].to_numpy()).mean(axis=0)
-    known = ~np.isnan(chance.error).all(axis=0)
+    known = ~np.isnan(chance.error).all(axis=0) & table["paper_difference"].notna().to_numpy()
     powers = {}
     for claim, (holds, fails) in zip(claims, found, strict=True):
         own = (table["claim"] == claim.id).to_numpy()

@@ -16,8 +16,8 @@ from muxplm.files import DataError
 from muxplm.reporting import paper
 from muxplm.reporting.analyses import AVERAGED, read_runs
 from muxplm.reporting.cells import Sources, paper_of
-from muxplm.reporting.frontier import frontier
 from muxplm.reporting.scores import headline, read_result, read_scores
+from muxplm.reporting.statistics import Cells
 from muxplm.tasks import TASKS
 
 SEEDS, ROUNDS = "training seed", "round"
@@ -34,13 +34,13 @@ class Quantity:
     """One thing that is measured of a variant.
 
     measure(sources, variant): (tasks, repetitions), one number for each; scores in 0..100. Where there
-        are no tasks or nothing is repeated, that axis is 1 long. NotRun if there is none.
+        are no tasks or nothing is repeated, that axis is 1 long. Or Cells. NotRun if there is none.
     printed(target's name, variant): the paper's number; None if it prints none.
     repetitions: SEEDS, ROUNDS, or "" for a single number that nothing repeats.
     """
 
     title: str
-    measure: Callable[[Sources, Variant], np.ndarray]
+    measure: Callable[[Sources, Variant], np.ndarray | Cells]
     printed: Callable[[str, Variant], float | None]
     repetitions: str
 
@@ -51,8 +51,11 @@ class Quantity:
 def _runs(group: str, sources: Sources, variant: Variant):
     """Scores over composition seeds, grouped by task and training seed."""
     names = _scored(group, sources, [variant])
-    own = headline(read_scores(sources.settings, [variant], names))
-    return own.groupby(["task", "training_seed"])["value"]
+    return _grouped(read_scores(sources.settings, [variant], names))
+
+
+def _grouped(scores: pd.DataFrame):
+    return headline(scores).groupby(["task", "training_seed"])["value"]
 
 
 def _scored(group: str, sources: Sources, variants: list[Variant]) -> list[str]:
@@ -122,19 +125,17 @@ def _speedup_per_instance(sources: Sources, variant: Variant) -> np.ndarray:
     return _speedup(sources, variant) / variant.n
 
 
-def _below_frontier(group: str, sources: Sources, variant: Variant) -> np.ndarray:
+def _below_frontier(group: str, sources: Sources, variant: Variant) -> Cells:
+    """Below the best of the other models that are at least as fast, by the medians of their rounds."""
     names = _scored(group, sources, sources.variants)
-    own = headline(sources.scores)
-    scores = own[own["task"].isin(names)].groupby("model")["value"].mean()
-    points = {
-        of.name: (median(_timed(sources, of)["instances_per_second"]), scores[of.name])
+    speeds = {of: median(_timed(sources, of)["instances_per_second"]) for of in sources.variants}
+    scores = sources.scores[sources.scores["task"].isin(names)]
+    cells = {
+        of: Cells.of(_grouped(scores[scores["model"] == of.name]).mean().unstack())
         for of in sources.variants
     }
-    return np.array([[_distances(points)[variant.name]]])
-
-
-def _distances(points: dict[str, tuple[float, float]]) -> dict[str, float]:
-    return dict(zip(points, frontier(list(points.values())), strict=True))
+    rivals = [of for of in cells if of != variant and speeds[of] >= speeds[variant]]
+    return cells[variant].below([cells[rival] for rival in rivals])
 
 
 # --- Muxology ------------------------------------------------------------------------------------
@@ -178,10 +179,18 @@ def _printed_per_instance(target: str, variant: Variant) -> float | None:
 def _printed_distance(group: str, target: str, variant: Variant) -> float | None:
     """From the models whose score and speed-up are both printed: more could only raise it."""
     points = {
-        of.name: (_printed("speedup", target, of), _printed(group, target, of))
+        of: (_printed("speedup", target, of), _printed(group, target, of))
         for of in targets()[target].variants(EVERYTHING)
     }
-    return _distances({k: v for k, v in points.items() if None not in v}).get(variant.name)
+    if None in points[variant]:
+        return None
+    speed, score = points.pop(variant)
+    rivals = [
+        other
+        for as_fast, other in points.values()
+        if None not in (as_fast, other) and as_fast >= speed
+    ]
+    return max(rivals, default=0.0) - score
 
 
 def _nothing_printed(target: str, variant: Variant) -> None:
@@ -210,10 +219,10 @@ QUANTITIES = {
     "speedup/N": Quantity("speed-up over N", _speedup_per_instance, _printed_per_instance, ROUNDS),
     **{
         f"below frontier/{group}": Quantity(
-            f"points of {group} below the frontier",
+            f"points of {group} below the others' frontier",
             partial(_below_frontier, group),
             partial(_printed_distance, group),
-            "",
+            SEEDS,
         )
         for group in AVERAGED
     },

@@ -14,11 +14,13 @@ class Estimate:
     """A difference, its standard error and its degrees of freedom: floats, or arrays of one shape.
 
     The error is NaN where fewer than two repetitions leave none, and the difference if there is no cell.
+    largest_of: so many differences, of which the data chose it.
     """
 
     value: np.ndarray
     error: np.ndarray
     df: np.ndarray
+    largest_of: np.ndarray | int = 1
 
     def interval(self, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
         """Student's t. Without width where all repetitions are alike."""
@@ -29,11 +31,15 @@ class Estimate:
 
 
 class Cells(NamedTuple):
-    """One model's cells: mean and variance over training seeds, (..., tasks) each; how many seeds."""
+    """One model's cells: mean and variance over training seeds, (..., tasks) each; how many seeds.
+
+    largest_of: as an Estimate's.
+    """
 
     means: np.ndarray
     variances: np.ndarray
     seeds: int
+    largest_of: int = 1
 
     @classmethod
     def of(cls, values) -> "Cells":
@@ -41,6 +47,18 @@ class Cells(NamedTuple):
         values = np.asarray(values, dtype=float)
         seeds = values.shape[-1]
         return cls(values.mean(axis=-1), _variance(values), seeds)
+
+    def below(self, rivals: list["Cells"]) -> "Cells":
+        """How far the best of `rivals` is above it, less than 0 if none is; without any, how far 0 is.
+
+        Which is the best was read off the same numbers. So that it holds of each rival, a task's
+        variance is the largest of theirs beside its own; so that it fails, `largest_of` counts them.
+        """
+        if not rivals:
+            return self._replace(means=-self.means)
+        best = max(rivals, key=lambda rival: rival.means.mean())
+        chance = np.max([rival.variances for rival in rivals], axis=0)
+        return Cells(best.means - self.means, self.variances + chance, self.seeds, len(rivals))
 
 
 def over_tasks(left: Cells, right: Cells | None = None, times: float = 1.0) -> Estimate:
@@ -58,7 +76,7 @@ def over_tasks(left: Cells, right: Cells | None = None, times: float = 1.0) -> E
         variance = variance + parts.sum(axis=-1)
         squares = squares + (parts**2).sum(axis=-1) / max(1, cells.seeds - 1)
     with np.errstate(invalid="ignore"):  # no variance: no degrees of freedom
-        return Estimate(value, np.sqrt(variance), variance**2 / squares)
+        return Estimate(value, np.sqrt(variance), variance**2 / squares, left.largest_of)
 
 
 def over_rounds(left, right=0.0, times: float = 1.0) -> Estimate:
@@ -85,14 +103,16 @@ def inside(estimate: Estimate, low, high) -> tuple[np.ndarray, np.ndarray]:
 
     One-sided Student's t tests against each bound; an infinite one is no test. Inside two bounds is two
     tests that must both reject (TOST), so the larger p counts; outside, either may, so twice the
-    smaller. NaN where nothing can be tested: no error, or one of 0.
+    smaller. Of several differences the largest is above `high` by luck as often as any of them
+    (Bonferroni). NaN where nothing can be tested: no error, or one of 0.
     """
     error = np.where(estimate.error > 0, estimate.error, np.nan)
     above_low, below_low = _one_sided(estimate, error, low)
     above_high, below_high = _one_sided(estimate, error, high)
     bounds = np.isfinite(low).astype(int) + np.isfinite(high)
     holds = np.maximum(above_low, below_high)
-    return holds, np.minimum(1.0, bounds * np.minimum(below_low, above_high))
+    fails = bounds * np.minimum(below_low, estimate.largest_of * above_high)
+    return holds, np.minimum(1.0, fails)
 
 
 def _one_sided(estimate: Estimate, error: np.ndarray, bound):

@@ -66,6 +66,8 @@ def _measured(
         values = QUANTITIES[quantity].measure(sources, cell)
     except NotRun as reason:
         return reason
+    if isinstance(values, Cells):
+        return values
     return values[0] if QUANTITIES[quantity].repetitions == ROUNDS else Cells.of(values)
 
 
@@ -78,10 +80,10 @@ def estimate(inequality: Inequality, left, right=None) -> Estimate:
 
 def stacked(estimates: list[Estimate | None], shape: tuple = ()) -> Estimate:
     """One Estimate of arrays (*shape, inequalities); NaN where there is none."""
-    nothing = Estimate(*(np.full(shape, nan),) * 3)
-    rows = [one or nothing for one in estimates]
+    nothing = Estimate(nan, nan, nan)
+    rows = [vars(one or nothing) for one in estimates]
     return Estimate(
-        *(np.stack([getattr(e, k) for e in rows], -1) for k in ("value", "error", "df"))
+        **{k: np.stack([np.broadcast_to(row[k], shape) for row in rows], -1) for k in vars(nothing)}
     )
 
 
