@@ -18,8 +18,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import sha256
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import psutil
@@ -90,11 +92,14 @@ class Run:
 
     def weights(self) -> dict[str, tuple[int, int]]:
         """Inode and time of all weights that are whole: the folder is put in place at once."""
-        return {
-            str(path.relative_to(self.copy.folder)): (path.stat().st_ino, path.stat().st_mtime_ns)
-            for path in (self.copy.folder / self.settings.results).glob("*/**/model.safetensors")
-            if ".draft" not in str(path) and path.with_name("run.json").exists()
-        }
+        found = {}
+        for path in self._files(self.settings.results):
+            if path.name == "model.safetensors" and ".draft" not in str(path):
+                with suppress(FileNotFoundError):  # a job may put others in place just now
+                    path.with_name("run.json").stat()
+                    file = path.stat()
+                    found[str(path.relative_to(self.copy.folder))] = file.st_ino, file.st_mtime_ns
+        return found
 
     def results(self) -> dict[str, str]:
         """Digests of weights and of what is printed."""
@@ -129,8 +134,13 @@ class Run:
         return True
 
     def _drafts(self) -> list[Path]:
-        folders = (self.settings.results, self.settings.scratch)
-        return [d for f in folders for d in (self.copy.folder / f).glob("*/**/.*.draft")]
+        found = [*self._files(self.settings.results), *self._files(self.settings.scratch)]
+        return [path for path in found if path.name.startswith(".") and path.suffix == ".draft"]
+
+    def _files(self, folder: str) -> Iterator[Path]:
+        """All files and folders in it. What jobs delete meanwhile is left out; `glob` would stop."""
+        for parent, folders, files in os.walk(self.copy.folder / folder):
+            yield from (Path(parent, name) for name in (*folders, *files))
 
 
 def disturbed(changes: dict, kills: int, rng, gaps, expected: dict, folder: Path) -> dict:
@@ -182,7 +192,7 @@ def check(run: Run, expected: dict):
     differing = [n for n in sorted({*found, *expected}) if found.get(n) != expected.get(n)]
     assert not differing, f"not the bytes of the undisturbed run: {differing}"
     left = [str(p) for p in run._drafts()]
-    left += [str(p) for p in (run.copy.folder / run.settings.scratch).rglob("*") if p.is_file()]
+    left += [str(p) for p in run._files(run.settings.scratch) if p.is_file()]
     assert not left, f"left behind: {left}"
 
 
@@ -192,6 +202,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--bundles", nargs="+", default=["all", "task", "cell"])
     parser.add_argument("--small", action="store_true", help="four models on one task")
+    parser.add_argument("--at-once", type=int, default=1, help="bundles that run at the same time")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="kills-")).resolve()
     start = time.monotonic()
@@ -203,13 +214,17 @@ def main():
     undisturbed = time.monotonic() - start
     gaps = [share * undisturbed for share in GAPS]
     print(f"undisturbed: {len(expected)} files, {undisturbed:.0f} s", flush=True)
-    for bundle in options.bundles:
+
+    def campaign(bundle: str):
         rng = random.Random(f"{options.seed} {bundle}")
         changes = {"bundle": bundle} | small
         told = disturbed(changes, options.kills, rng, gaps, expected, folder)
-        print(
-            json.dumps({"bundle": bundle, **told, "seconds": time.monotonic() - start}), flush=True
-        )
+        told |= {"seconds": round(time.monotonic() - start)}
+        print(json.dumps({"bundle": bundle} | told), flush=True)
+
+    with ThreadPool(options.at_once) as pool:
+        for _ in pool.imap_unordered(campaign, options.bundles):  # ends with the first that fails
+            pass
     shutil.rmtree(folder)
 
 
