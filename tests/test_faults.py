@@ -55,6 +55,23 @@ def test_whole_weights_are_adopted(run, lost):
     assert (cell / "model.safetensors").stat() == before
 
 
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_what_a_process_left_that_was_killed_after_its_last_step_is_removed(run, stage):
+    """The weights were written, the checkpoints and the lock not yet removed."""
+    settings = configuration.load()
+    if stage == "finetune":
+        recipe, title = recipes.finetune(settings, PLAIN, "pos", 1), f"{PLAIN}-pos-seed1"
+    else:
+        recipe, title = recipes.pretrain(settings, PLAIN), PLAIN
+    scratch = Path(settings.paths.scratch_folder(stage, title, recipes.digest(recipe)))
+    (scratch / "step-10").mkdir(parents=True)
+    (scratch / "step-10/state.safetensors").write_text("")
+    Path(f"{scratch}.lock").touch()
+    code, said = muxplm(f"{stage} {PLAIN}" + (" --tasks pos" if stage == "finetune" else ""))
+    assert code == 0 and ("0 of 1 to train" in said or "is current" in said)
+    assert not scratch.exists() and not Path(f"{scratch}.lock").exists()
+
+
 DAMAGED = {
     "config.json": "problem_type is gone",
     "model.safetensors": "cut",

@@ -124,8 +124,9 @@ def resume(scratch, step: int, model, optimizer) -> Progress:
 
 
 def discard(scratch):
-    """Removes a finished training's checkpoints."""
+    """Removes a finished training's checkpoints, and the lock that a killed process left."""
     shutil.rmtree(scratch, ignore_errors=True)
+    Path(f"{scratch}.lock").unlink(missing_ok=True)
 
 
 def _named(model) -> dict:

@@ -61,10 +61,18 @@ def _train_on_blocks(settings, name, stage, objective, model, collate):
     path = settings.paths.checkpoint(stage, name)
     scratch = settings.paths.scratch_folder(stage, name, recipes.digest(recipe))
     with alone(scratch):
-        if trained.adopt(path, recipe):
+        if _is_there(path, recipe, scratch):
             print(f"{stage} {name}: {path} is current", flush=True)
             return
         _train_and_save(settings, name, stage, objective, model, collate, path, recipe, scratch)
+
+
+def _is_there(path, recipe, scratch) -> bool:
+    """Whether the weights are; whoever was killed after writing them may have left its checkpoints."""
+    there = trained.adopt(path, recipe)
+    if there:
+        discard(scratch)
+    return there
 
 
 def _train_and_save(settings, name, stage, objective, model, collate, path, recipe, scratch):
@@ -117,24 +125,26 @@ def cells_left(settings, name: str, tasks, seeds):
     """
     tokenizer, stage = read_tokenizer(settings), settings.variants[name].last_stage
     for task_name in tasks:
-        wanted = {
-            seed: (settings.paths.finetuned(name, task_name, seed), recipe)
-            for seed in seeds
-            for recipe in [recipes.cell(settings, name, task_name, seed)]
-        }
-        left = [seed for seed, cell in wanted.items() if not trained.adopt(*cell)]
+        wanted = {seed: _cell(settings, stage, name, task_name, seed) for seed in seeds}
+        left = [seed for seed, cell in wanted.items() if not _is_there(*cell)]
         print(f"{stage} {name} {task_name}: {len(left)} of {len(seeds)} to train", flush=True)
         if not left:
             continue
         data = read_task(task_name, "train", settings)
         rows = tokenize_task(TASKS[task_name], data, tokenizer, settings.task_length)
         for seed in left:
-            path, recipe = wanted[seed]
-            cell = f"{name}-{task_name}-seed{seed}"
-            scratch = settings.paths.scratch_folder(stage, cell, recipes.digest(recipe))
+            path, recipe, scratch = wanted[seed]
             with alone(scratch):
-                if not trained.adopt(path, recipe):
+                if not _is_there(path, recipe, scratch):
                     yield task_name, seed, rows, tokenizer, path, recipe, scratch
+
+
+def _cell(settings, stage: str, name: str, task_name: str, seed: int) -> tuple[str, dict, str]:
+    """Where it goes, its recipe and its scratch."""
+    recipe = recipes.cell(settings, name, task_name, seed)
+    title = f"{name}-{task_name}-seed{seed}"
+    scratch = settings.paths.scratch_folder(stage, title, recipes.digest(recipe))
+    return settings.paths.finetuned(name, task_name, seed), recipe, scratch
 
 
 def _finetune_cell(settings, name, task_name, seed, rows, tokenizer, path, recipe, scratch):
