@@ -586,7 +586,7 @@ def test_the_papers_numbers_are_found_wherever_it_prints_them(true_world):
         ("GLUE: mux-bert-large-n5-retrieval0.2 within 1 of mux-bert-large-n5", 81.07, 81.70),
         ("speed-up: mux-bert-base-n2-cofi0.6 ≥ 2 × mux-bert-base-n2", 4.0, 2.0),
         # Tables 1 and 3: MUX-BERT small with N = 2 is faster, 11.5 against 9.8, and scores 93.3.
-        ("points of Token below the frontier: mux-bert-base-n10 ≤ 2", 93.3 - 91.6, None),
+        ("points of Token below the others' frontier: mux-bert-base-n10 ≤ 2", 93.3 - 91.6, None),
     ],
 )
 def test_some_of_the_papers_numbers(true_world, inequality, left, right):
