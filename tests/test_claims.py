@@ -532,12 +532,16 @@ def test_below_the_best_of_two_by_hand():
     assert found.error**2 == pytest.approx((2 + 0.5 + 8 + 162) / 2 / 4)
 
 
-def test_the_best_of_five_decides_by_luck_no_more_often_than_one():
-    """All five are truly at the margin, where neither test may reject in more than 5 % of draws."""
+@pytest.mark.parametrize("seeds", [3, 30])
+def test_the_best_of_five_decides_by_luck_no_more_often_than_one(seeds):
+    """All five are truly at the margin, where neither test may reject in more than 5 % of draws.
+
+    With 30 seeds variances are alike: 12.5 % would fail if the five were not counted.
+    """
     random = np.random.default_rng(0)
     found = []
     for _ in range(1000):
-        own, *rivals = (Cells.of(random.normal(level, 3, (7, 3))) for level in [80] + [82] * 5)
+        own, *rivals = (Cells.of(random.normal(level, 3, (7, seeds))) for level in [80] + [82] * 5)
         found.append(inside(over_tasks(own.below(rivals)), -math.inf, 2))
     holds, fails = np.mean(np.array(found) < 0.05, axis=0)
     assert holds < 0.065 and 0 < fails < 0.065
