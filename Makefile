@@ -95,5 +95,7 @@ $(ENV): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	    echo "muxplm needs Python 3.11 or newer; say which with make PYTHON=python3.11" >&2; exit 1; }
 	@$(PYTHON) -m venv .venv
-	@.venv/bin/python -m pip install -q -c constraints.txt -e '.[dev,docs,onnx,serving,slurm]'
+	@# pip would compile on one core.
+	@.venv/bin/python -m pip install -q --no-compile -c constraints.txt -e '.[dev,docs,onnx,serving,slurm]'
+	@.venv/bin/python -m compileall -q -j 0 .venv/lib >/dev/null 2>&1 || true  # some files are templates
 	@touch $@

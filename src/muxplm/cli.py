@@ -1,5 +1,6 @@
 """The `muxplm` command: one sub-command a step of the workflow. Heavy imports wait for their step."""
 
+import gc
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -290,4 +291,7 @@ def schema():
 
 
 def main():
+    # Imports make half a million objects that stay. Python's collector would walk them over and over:
+    # a tenth of the seconds in which a process starts.
+    gc.set_threshold(50_000)
     refusals.run(app)
