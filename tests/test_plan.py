@@ -105,11 +105,11 @@ def test_the_longest_chain_follows_the_files():
 def test_what_waits_for_a_job():
     settings = read_settings(instances=[1, 2, 10])
     ahead, name = costs.seconds_ahead(settings), "mux-bert-base-n10"
-    jobs = [job("prime", name), job("pretrain", name), job("score", f"{name}/all")]
+    jobs = [job("prime", name), job("pretrain", name), job("score", f"{name}/averaged")]
     seconds = [costs.cost(j, settings).seconds for j in jobs]
     trained = (
         settings.plan.startup_seconds
-        + costs.job_flops(job("finetune", f"{name}/all"), settings) / settings.plan.flops
+        + costs.job_flops(job("finetune", f"{name}/averaged"), settings) / settings.plan.flops
     )
     assert ahead["finetune", name] == pytest.approx(trained + seconds[2])
     chain = sum(seconds) + trained

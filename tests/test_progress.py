@@ -45,7 +45,7 @@ def dag_of(jobs):
             "mux-bert-base-n2-contextual",
             "priming MUX-BERT base, N = 2, contextual multiplexer",
         ),
-        ("finetune", "bert-base/all", "fine-tuning BERT base"),
+        ("finetune", "bert-base/averaged", "fine-tuning BERT base"),
         ("score", "bert-base/sst2_seed1", "scoring BERT base, sst2, seed1"),
         ("tables", "table1", "writing Table 1: Scores and speed-up"),
         ("figures", "pareto_glue", "drawing Figure 4: GLUE"),
@@ -72,7 +72,7 @@ def test_no_two_variants_are_called_the_same(settings):
 
 def test_every_stage_is_said(settings):
     for stage in set(STAGES) - {"tables", "figures"}:
-        assert progress.describe(job(stage, "bert-base/all"), settings).endswith("BERT base")
+        assert progress.describe(job(stage, "bert-base/averaged"), settings).endswith("BERT base")
 
 
 def test_each_job_is_one_line_and_errors_stay(settings):

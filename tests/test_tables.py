@@ -80,7 +80,9 @@ def test_means_and_averages(grid, name):
         groups = {"GLUE": tasks.GLUE_AVERAGED, "GLUE-all": tasks.GLUE, "Token": tasks.TOKEN}
         for group, members in groups.items() if name != "table2" else ():
             inside = [means[task] for task in members if task in means]
-            if inside:
+            if group == "GLUE-all" and "wnli" not in experiments.TABLES[name].tasks:
+                assert (variant.name, group) not in table
+            elif inside:
                 assert close(table[variant.name, group]["measured"], mean(inside))
 
 

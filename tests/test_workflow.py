@@ -297,13 +297,13 @@ def test_the_plan_names_the_trainings_that_a_change_repeats(copy, monkeypatch):
     content = {"overrides": {"bert-base": {"finetune": {"rows": 4}}}}
     again, change = len(copy.would_run(content)), copy.write("rows.yaml", content)
     text = " ".join(plan.plan([*copy.configfiles, change], ["all"], []).split())
-    assert "repeat (results exist): bert-base/all (finetune: settings changed)" in text
+    assert "repeat (results exist): bert-base/averaged (finetune: settings changed)" in text
     assert f"Up to date: {len(copy.jobs) - again} of {len(copy.jobs)} jobs" in text
     dry = copy.snakemake("--dry-run", change=content).stdout
     by_why = {(job.stage, job.name): job.why for job in dryrun.parse(dry)}
     # What the training took with other settings says nothing; what its scores took does.
-    assert by_why["finetune", "bert-base/all"] == "settings changed"
-    assert by_why["score", "bert-base/all"] == "earlier stage repeated"
+    assert by_why["finetune", "bert-base/averaged"] == "settings changed"
+    assert by_why["score", "bert-base/averaged"] == "earlier stage repeated"
     measured = sum(why != "settings changed" for why in by_why.values())
     assert f"{measured} of {again} jobs as measured by an earlier run" in text
 
@@ -341,7 +341,7 @@ def test_a_new_seed_trains_its_cells_alone(copy):
     change = {"training_seeds": [1, 2], "results": settings.results}
     done = copy.snakemake(change=change, targets=[settings.paths.scores("bert-base", "sst2")])
     assert done.returncode == 0, done.stdout[-3000:]
-    log = (copy.folder / settings.paths.log("finetune/bert-base/all")).read_text()
+    log = (copy.folder / settings.paths.log("finetune/bert-base/averaged")).read_text()
     trained = re.findall(r"^finetune bert-base (\w+): (\d of \d) to train$", log, re.MULTILINE)
     assert trained == [(task, "1 of 2") for task in settings.tasks]
     after = {file.name: file.stat().st_mtime_ns for file in old.parent.iterdir()}
@@ -422,7 +422,7 @@ def test_a_gpu_is_asked_for_where_there_is_one(copy):
             jobs = dict(
                 re.findall(r"^rule (\w+):\n(?:    .*\n)*?    resources: (.*)$", done.stdout, re.M)
             )
-            assert ("gpu=1" in jobs["prime"]) == ("gpu=1" in jobs["finetune_all"]) == asked
+            assert ("gpu=1" in jobs["prime"]) == ("gpu=1" in jobs["finetune_averaged"]) == asked
             assert "gpu" not in jobs["table"]
     finally:
         copy.environment.clear()
@@ -509,7 +509,7 @@ def test_a_damaged_checkpoint_fails_its_own_jobs_alone(copy):
     done = copy.snakemake()
     assert done.returncode != 0
     assert elsewhere.is_file(), "a job that has nothing to do with it was not run"
-    log = (copy.folder / paths.log("finetune/bert-base/all")).read_text()
+    log = (copy.folder / paths.log("finetune/bert-base/averaged")).read_text()
     (line,) = [line for line in log.splitlines() if line.startswith("muxplm: ")]
     assert "pretrain/bert-base/model.safetensors cannot be loaded" in line
     assert "Traceback" not in log

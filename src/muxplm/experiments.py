@@ -11,7 +11,7 @@ from itertools import product
 from muxplm.axes import Axes
 from muxplm.released_checkpoints import PUBLISHED, published_id, released_id
 from muxplm.stages import TRAININGS
-from muxplm.tasks import GLUE, GLUE_AVERAGED, TASKS, TOKEN
+from muxplm.tasks import AVERAGED, GLUE, GLUE_AVERAGED, TASKS, TOKEN
 
 SIZES = ("small", "base", "large")
 PRUNERS = {"cofi": "CoFi", "fisher": "Fisher masks"}  # with training, and without
@@ -220,7 +220,7 @@ _TASKS = ("mnli", "qnli", "qqp", "sst2", "stsb", *TOKEN)  # of pruned models
 _PRUNED = Target("Pruning", _BERTS, tasks=_TASKS, timed="pruned", pruned=({},), about_pruning=True)
 
 TABLES = {
-    "table1": Target("Scores and speed-up", _ALL, timed="base", extensions=True),
+    "table1": Target("Scores and speed-up", _ALL, tasks=AVERAGED, timed="base", extensions=True),
     "table2": Target(
         "Against model compression",
         _BERTS,
@@ -233,12 +233,17 @@ TABLES = {
         ),
     ),
     "table3": Target(
-        "Model sizes", ("bert", "tmux", "mux-bert"), SIZES, instances=(2,), timed="sizes"
+        "Model sizes",
+        ("bert", "tmux", "mux-bert"),
+        SIZES,
+        instances=(2,),
+        tasks=AVERAGED,
+        timed="sizes",
     ),
     "table4": Target(
         "Ensembling", ("mux-bert", "mux-electra"), tasks=("mnli", "qqp"), needs=("ensembles",)
     ),
-    "table5": Target("Ablation", ("mux-bert",), changes=_DESIGNS, ablations=True),
+    "table5": Target("Ablation", ("mux-bert",), changes=_DESIGNS, tasks=AVERAGED, ablations=True),
     "table6": Target("Composition seeds", ("mux-electra", "mux-bert"), tasks=GLUE_AVERAGED),
     "table7": Target(
         "Pre-training hyper-parameters",
@@ -288,7 +293,9 @@ TABLES = {
     ),
     "pruning": _PRUNED,
     "budgets": replace(_PRUNED, title="The fastest model within a loss"),
-    "composition": Target("Composition strategies", _MULTIPLEXED, needs=("compositions",)),
+    "composition": Target(
+        "Composition strategies", _MULTIPLEXED, tasks=AVERAGED, needs=("compositions",)
+    ),
     "variance": Target("Where the spread comes from", _ALL, SIZES),
 }
 

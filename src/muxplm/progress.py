@@ -170,7 +170,7 @@ def describe(job: Job, settings: Settings) -> str:
         first = " ".join(label(first).split())
     elif first in settings.variants:
         first = title(settings.variants[first])
-    bundle = [name.replace("_", ", ") for name in rest if name != "all"]
+    bundle = [name.replace("_", ", ") for name in rest if name != "averaged"]
     words = [WORDS.get(job.stage, job.stage), ", ".join([first, *bundle])]
     return " ".join(word for word in words if word)
 

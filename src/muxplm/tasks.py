@@ -66,3 +66,4 @@ GLUE, TOKEN = (
 )
 # Section 4 and Appendix E: the two smallest tasks are scored but not averaged.
 GLUE_AVERAGED = tuple(name for name in GLUE if name not in ("wnli", "cola"))
+AVERAGED = GLUE_AVERAGED + TOKEN
