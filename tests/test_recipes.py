@@ -457,6 +457,15 @@ def test_published_scores_know_how_they_were_computed():
 # --- What a job is told ------------------------------------------------------------------------
 
 
+def test_a_job_of_all_tasks_leaves_those_to_another_that_table_1_does_not_show():
+    settings = settings_with({"bundle": "all"})
+    apart = {"averaged": ["mnli", "ner"], "others": ["wnli", "cola"]}
+    assert settings.bundles_of(["mnli", "wnli", "ner", "cola"]) == apart
+    assert settings.bundles_of(["mnli"]) == {"averaged": ["mnli"]}
+    assert settings.bundles_of(["cola"]) == {"others": ["cola"]}
+    assert settings.bundles_of([]) == {}
+
+
 def test_a_bundles_recipe_is_of_its_cells():
     settings = settings_with()
     two = recipes.of_job(settings, "finetune", model=MODEL, task=["sst2"], seed=[1, 2])
