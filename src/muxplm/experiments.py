@@ -144,7 +144,7 @@ class Target:
     sizes: tuple[str, ...] = ("base",)
     instances: tuple[int, ...] | None = None  # of the multiplexed rows; None: all the config has
     changes: tuple[dict, ...] = field(default=({},))  # Variant fields that differ from the default
-    tasks: tuple[str, ...] = GLUE + TOKEN
+    tasks: tuple[str, ...] = AVERAGED
     needs: tuple[str, ...] = ("scores",)
     timed: str = ""
     own_tasks: bool = False  # about the config's tasks from outside the paper
@@ -220,7 +220,7 @@ _TASKS = ("mnli", "qnli", "qqp", "sst2", "stsb", *TOKEN)  # of pruned models
 _PRUNED = Target("Pruning", _BERTS, tasks=_TASKS, timed="pruned", pruned=({},), about_pruning=True)
 
 TABLES = {
-    "table1": Target("Scores and speed-up", _ALL, tasks=AVERAGED, timed="base", extensions=True),
+    "table1": Target("Scores and speed-up", _ALL, timed="base", extensions=True),
     "table2": Target(
         "Against model compression",
         _BERTS,
@@ -233,17 +233,12 @@ TABLES = {
         ),
     ),
     "table3": Target(
-        "Model sizes",
-        ("bert", "tmux", "mux-bert"),
-        SIZES,
-        instances=(2,),
-        tasks=AVERAGED,
-        timed="sizes",
+        "Model sizes", ("bert", "tmux", "mux-bert"), SIZES, instances=(2,), timed="sizes"
     ),
     "table4": Target(
         "Ensembling", ("mux-bert", "mux-electra"), tasks=("mnli", "qqp"), needs=("ensembles",)
     ),
-    "table5": Target("Ablation", ("mux-bert",), changes=_DESIGNS, tasks=AVERAGED, ablations=True),
+    "table5": Target("Ablation", ("mux-bert",), changes=_DESIGNS, ablations=True),
     "table6": Target("Composition seeds", ("mux-electra", "mux-bert"), tasks=GLUE_AVERAGED),
     "table7": Target(
         "Pre-training hyper-parameters",
@@ -287,16 +282,14 @@ TABLES = {
         needs=("published",),
         released=True,
     ),
-    "dialects": Target("The released dialect", ("mux-bert",), dialects=True),
+    "dialects": Target("The released dialect", ("mux-bert",), tasks=GLUE + TOKEN, dialects=True),
     "pretrainings": Target(
         "The luck of pre-training", _BERTS, instances=(2,), pretrainings=True, released=False
     ),
     "pruning": _PRUNED,
     "budgets": replace(_PRUNED, title="The fastest model within a loss"),
-    "composition": Target(
-        "Composition strategies", _MULTIPLEXED, tasks=AVERAGED, needs=("compositions",)
-    ),
-    "variance": Target("Where the spread comes from", _ALL, SIZES),
+    "composition": Target("Composition strategies", _MULTIPLEXED, needs=("compositions",)),
+    "variance": Target("Where the spread comes from", _ALL, SIZES, tasks=GLUE + TOKEN),
 }
 
 FIGURES = {
