@@ -291,7 +291,7 @@ def schema():
 
 
 def main():
-    # Imports make half a million objects that stay. Python's collector would walk them over and over:
+    # Imports make some 400,000 objects that stay. Python's collector would walk them over and over:
     # a tenth of the seconds in which a process starts.
     gc.set_threshold(50_000)
     refusals.run(app)
