@@ -14,7 +14,7 @@ from muxplm.reporting.layout import Column
 from muxplm.reporting.scores import aggregate, headline, read_result
 from muxplm.reporting.statistics import Cells, components, over_tasks
 
-AVERAGED = {group: GROUPS[group] for group in ("GLUE", "Token")}
+MEAN_GROUPS = {group: GROUPS[group] for group in ("GLUE", "Token")}
 STRATEGIES = {
     "length": "sorted by length",
     "clustered": "clustered",
@@ -94,7 +94,7 @@ def _interval(difference: pd.DataFrame) -> dict:
 def compositions(sources: Sources, variant: Variant):
     """Random, and how far each other strategy is from it: paired over training seeds."""
     runs = read_runs(sources, variant, "compositions", "strategy")
-    for group, names in {**AVERAGED, **{task: (task,) for task in sources.tasks}}.items():
+    for group, names in {**MEAN_GROUPS, **{task: (task,) for task in sources.tasks}}.items():
         of_group = runs[runs["task"].isin(names)]
         random = of_group[of_group["strategy"] == "random"]
         yield row(variant, f"{group}/random", aggregate(random))
@@ -112,13 +112,13 @@ COMPOSITION_COLUMNS = [
         paper=None,
         digits=1 if strategy == "random" else 2,
     )
-    for group, (strategy, title) in product(AVERAGED, {"random": "random", **STRATEGIES}.items())
+    for group, (strategy, title) in product(MEAN_GROUPS, {"random": "random", **STRATEGIES}.items())
 ]
 
 
 def composition_notes(sources: Sources) -> list[str]:
     return [
-        *(captions.averaged(group, names, sources.tasks) for group, names in AVERAGED.items()),
+        *(captions.averaged(group, names, sources.tasks) for group, names in MEAN_GROUPS.items()),
         "Random: the score when instances are put together at random. The others: the difference "
         "from it on the same fine-tuned models, with its 95 % interval (Student's t over training "
         "seeds, tasks fixed, composition averaged out). Sorted: neighbours in length. Clustered: rows "
@@ -176,7 +176,7 @@ def pretrainings(sources: Sources, variant: Variant):
     if variant.pretraining_seed != seeds[0]:
         return
     scores = [headline(sources.of(replace(variant, pretraining_seed=seed))) for seed in seeds]
-    for group, names in AVERAGED.items():
+    for group, names in MEAN_GROUPS.items():
         of_group = [own[own["task"].isin(names)] for own in scores]
         of_group = [own for own in of_group if len(own)]  # `without` may have left some out
         if not of_group:
@@ -193,7 +193,7 @@ def pretrainings(sources: Sources, variant: Variant):
 
 PRETRAINING_COLUMNS = [
     column
-    for group in AVERAGED
+    for group in MEAN_GROUPS
     for column in (
         Column(group, group, lower="mean", spread=("std_training",), paper=None),
         Column(group, f"{group}/apart", lower="std", spread=(), paper=None, digits=2),
@@ -206,7 +206,7 @@ PRETRAINING_COLUMNS = [
 
 def pretraining_notes(sources: Sources) -> list[str]:
     return [
-        *(captions.averaged(group, names, sources.tasks) for group, names in AVERAGED.items()),
+        *(captions.averaged(group, names, sources.tasks) for group, names in MEAN_GROUPS.items()),
         "Seed: of priming and pre-training. Means have their std over training seeds of fine-tuning, "
         "averaged over tasks. Beside a model's first row: the std between its pre-trainings' means, and "
         "the std that fine-tuning's own chance would give them. What the first has beyond the second is "
@@ -229,7 +229,7 @@ def variances(sources: Sources, variant: Variant):
             index="training_seed", columns="composition_seed", values="value"
         )
         found[task] = components(runs.to_numpy())
-    groups = {group: [t for t in names if t in found] for group, names in AVERAGED.items()}
+    groups = {group: [t for t in names if t in found] for group, names in MEAN_GROUPS.items()}
     for group, names in {**groups, **{task: [task] for task in found}}.items():
         for i, part in enumerate(PARTS):
             variance = [found[task][i] for task in names]
@@ -240,13 +240,13 @@ def variances(sources: Sources, variant: Variant):
 PARTS = {"training": "training", "composition": "composition", "rest": "rest"}
 VARIANCE_COLUMNS = [
     Column(group, f"{group}/{part}", lower=title, spread=(), paper=None, digits=2)
-    for group, (part, title) in product(AVERAGED, PARTS.items())
+    for group, (part, title) in product(MEAN_GROUPS, PARTS.items())
 ]
 
 
 def variance_notes(sources: Sources) -> list[str]:
     return [
-        *(captions.averaged(group, names, sources.tasks) for group, names in AVERAGED.items()),
+        *(captions.averaged(group, names, sources.tasks) for group, names in MEAN_GROUPS.items()),
         "Standard deviations, in points, that training seeds, composition seeds and the rest (their "
         "interaction) account for: a two-way random-effects decomposition of every task's scores "
         f"({captions.count(len(sources.settings.training_seeds), 'training seed')} by "

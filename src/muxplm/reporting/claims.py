@@ -7,7 +7,7 @@ import pandas as pd
 from muxplm.experiments import targets
 from muxplm.files import DataError, write_text
 from muxplm.reporting import captions
-from muxplm.reporting.analyses import AVERAGED
+from muxplm.reporting.analyses import MEAN_GROUPS
 from muxplm.reporting.inequalities import Claim, read_claims
 from muxplm.reporting.layout import TO
 from muxplm.reporting.pages import render
@@ -104,7 +104,9 @@ def introduction(settings: Settings, claims: list[Claim], table: pd.DataFrame) -
     summary = ", ".join(_counted(verdicts, verdict) for verdict in COLOURS)
     ours = sum(claim.ours for claim in claims)
     tests = 2 * sum(claim.testable for claim in claims)
-    groups = (captions.averaged(group, names, settings.tasks) for group, names in AVERAGED.items())
+    groups = (
+        captions.averaged(group, names, settings.tasks) for group, names in MEAN_GROUPS.items()
+    )
     return [
         f"{captions.count(len(claims), 'claim')} ({ours} of them ours about the paper's numbers): "
         f"{summary}.",

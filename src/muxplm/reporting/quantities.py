@@ -14,7 +14,7 @@ from muxplm.axes import Axes, PrunedAxes
 from muxplm.experiments import FAMILIES, SIZES, Variant, targets
 from muxplm.files import DataError
 from muxplm.reporting import paper
-from muxplm.reporting.analyses import AVERAGED, read_runs
+from muxplm.reporting.analyses import MEAN_GROUPS, read_runs
 from muxplm.reporting.cells import Sources, paper_of
 from muxplm.reporting.scores import headline, read_result, read_scores
 from muxplm.reporting.statistics import Cells
@@ -60,7 +60,7 @@ def _grouped(scores: pd.DataFrame):
 
 def _scored(group: str, sources: Sources, variants: list[Variant]) -> list[str]:
     """The group's tasks that the config has; NotRun if a score of theirs is missing."""
-    names = [task for task in AVERAGED.get(group, (group,)) if task in sources.tasks]
+    names = [task for task in MEAN_GROUPS.get(group, (group,)) if task in sources.tasks]
     if not names:
         raise NotRun(f"this config has no task of {group}")
     cells = product(variants, names)
@@ -201,7 +201,7 @@ QUANTITIES = {
     **{
         name: Quantity(title, partial(_score, name), partial(_printed, name), SEEDS)
         for name, title in {
-            **{group: group for group in AVERAGED},
+            **{group: group for group in MEAN_GROUPS},
             **{task.name: task.title for task in TASKS.values()},
         }.items()
     },
@@ -224,7 +224,7 @@ QUANTITIES = {
             partial(_printed_distance, group),
             SEEDS,
         )
-        for group in AVERAGED
+        for group in MEAN_GROUPS
     },
     **{
         name: Quantity(title, partial(_layers, kind, statistic), _nothing_printed, "")
