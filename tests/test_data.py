@@ -42,7 +42,7 @@ def make_settings(tmp_path, **changes) -> config.Settings:
                 "validation_rows": VALIDATION,
             },
         },
-        "tokenizer": {"vocab_size": 400},
+        "tokenizer": {"vocab_size": 400, "trim": False},
     }
     return config.validate(config.merge(config.merge(DEFAULT, tiny), changes))
 
@@ -478,6 +478,21 @@ def test_the_same_text_gives_the_same_tokenizer(prepared, tmp_path):
     again = make_settings(tmp_path)
     prepare.prepare_tokenizer(again)
     assert sha256(again.paths.tokenizer) == sha256(prepared.paths.tokenizer)
+
+
+def test_a_trimmed_vocabulary_splits_its_texts_as_before(prepared, tmp_path):
+    settings = make_settings(tmp_path, tokenizer={"trim": True})
+    prepare.prepare_tokenizer(settings)
+    trimmed, whole = prepare.read_tokenizer(settings), prepare.read_tokenizer(prepared)
+    texts = [*sources.documents(settings, "train")]
+    pieces = [trimmed.tokenize(text) for text in texts]
+    assert pieces == [whole.tokenize(text) for text in texts]
+
+    kept, used = set(trimmed.get_vocab()), set(chain.from_iterable(pieces))
+    assert used < kept < set(whole.get_vocab())
+    assert not [t for t in kept - used if len(t.removeprefix("##")) > 1 and t[0] != "["]
+    assert sorted(trimmed.get_vocab().values()) == [*range(len(trimmed))]
+    assert trimmed.tokenize("ynu") == ["y", "##n", "##u"]  # a word that no text has, by its letters
 
 
 def test_prefix_tokens(prepared):

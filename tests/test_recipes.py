@@ -136,6 +136,7 @@ SETTINGS = {
     "data.synthetic.train_rows.sst2": (7, DATA | AFTER),
     "tokenizer.pretrained": (".", ALL - DATA),
     "tokenizer.vocab_size": (1001, ALL - DATA),
+    "tokenizer.trim": (False, ALL - DATA),
     "tokenizer.unused": (17, ALL - DATA),
     "model.dropout": (0.3, MODELS | REPORT | {"throughput"}),
     "model.initializer_range": (0.3, MODELS | REPORT | {"throughput"}),

@@ -84,7 +84,7 @@ def tokenizer(settings: Settings) -> dict:
     wanted = settings.tokenizer
     if wanted.pretrained:
         return _of("tokenizer", pretrained=[wanted.pretrained, wanted.revision])
-    sizes = [wanted.vocab_size, wanted.unused]
+    sizes = [wanted.vocab_size, wanted.unused, *(["trim"] if wanted.trim else [])]
     return _of("tokenizer", sizes=sizes, text=_text(settings))
 
 

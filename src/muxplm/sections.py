@@ -77,6 +77,7 @@ class Tokenizer(Section):
     pretrained: str | None = None
     revision: Commit | None = None
     vocab_size: Annotated[int, Field(ge=1, le=10_000_000)]
+    trim: bool = False  # drop entries that the corpus never uses
     unused: Positive = 16  # spare ids; a prefix demultiplexer takes N + 1 of them
 
     @model_validator(mode="after")

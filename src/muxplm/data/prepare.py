@@ -50,6 +50,7 @@ def prepare_tokenizer(settings: Settings):
             ),
             wanted.vocab_size,
             SPECIAL + [f"[unused{i}]" for i in range(wanted.unused)],
+            wanted.trim,
         )
         tokenizer = BertTokenizer(vocab=vocabulary, model_input_names=MODEL_INPUTS)
     with atomic_folder(Path(settings.paths.tokenizer).parent) as folder:
@@ -92,10 +93,12 @@ def _pretrained(name: str, revision: str) -> PreTrainedTokenizerBase:
         ) from error
 
 
-def _train_vocabulary(read_texts, size: int, reserved: list[str]) -> dict[str, int]:
+def _train_vocabulary(read_texts, size: int, reserved: list[str], trim: bool) -> dict[str, int]:
     """A lower-case WordPiece vocabulary of about `size` entries, `reserved` first, id by token.
 
-    `read_texts()` gives the texts; it is called twice. The same texts give the same vocabulary.
+    trim: drop the entries into which the texts are never split, but for single characters.
+    `read_texts()` gives the texts; it is called anew for each pass. The same texts give the same
+    vocabulary.
     """
     backend = BertTokenizer().backend_tokenizer  # for its normaliser and its splitting into words
     characters = Counter()
@@ -117,7 +120,15 @@ def _train_vocabulary(read_texts, size: int, reserved: list[str]) -> dict[str, i
         show_progress=False,
     )
     backend.train_from_iterator(read_texts(), trainer)
-    return dict(sorted(backend.get_vocab().items(), key=lambda entry: entry[1]))
+    by_id = sorted(backend.get_vocab(), key=backend.token_to_id)
+    if trim:
+        # What is left over from merging is a third of a small vocabulary. Splitting is greedy, longest
+        # entry first, so that without entries it never chose the texts are split as before.
+        used = {*reserved, *continuing, *alphabet}
+        for text in read_texts():
+            used.update(backend.encode(text, add_special_tokens=False).tokens)
+        by_id = [token for token in by_id if token in used]
+    return {token: i for i, token in enumerate(by_id)}
 
 
 # --- Blocks ------------------------------------------------------------------------------------
