@@ -1,4 +1,4 @@
-"""What docs/results/mini shows is what this code makes of the numbers that lie beside it."""
+"""What docs/results shows is what this code makes of the numbers that lie beside it."""
 
 import shutil
 
@@ -8,40 +8,48 @@ from typer.testing import CliRunner
 
 from muxplm.cli import app
 
-PUBLISHED = ROOT / "docs/results/mini"
-TABLES = sorted(path.stem for path in PUBLISHED.glob("tables/*.md"))
+PUBLISHED = ROOT / "docs/results"
+MINI = [f"config/mini{part}.yaml" for part in ("", "-pruned", "-part")] + ["data.yaml"]
+RUNS = {"mini": ("results/mini", MINI), "table1": ("results", [])}  # folder of results, configs
+TABLES = [(run, path.stem) for run in RUNS for path in sorted(PUBLISHED.glob(f"{run}/tables/*.md"))]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Where someone has unpacked the records, to make the tables again without a training."""
-    folder = tmp_path_factory.mktemp("published")
-    shutil.copytree(PUBLISHED / "records", folder / "results/mini")
-    (folder / "config").symlink_to(ROOT / "config")
-    (folder / "data.yaml").write_text("data_folder: nowhere\n")
-    return folder
+    """Gives, of a run, where someone has unpacked its records to make the tables without a training."""
+    made = {}
+
+    def of(run):
+        if run not in made:
+            made[run] = folder = tmp_path_factory.mktemp(run)
+            shutil.copytree(PUBLISHED / run / "records", folder / RUNS[run][0])
+            (folder / "config").symlink_to(ROOT / "config")
+            (folder / "data.yaml").write_text("data_folder: nowhere\n")
+        return made[run]
+
+    return of
 
 
-def make(folder, monkeypatch, *command: str):
-    monkeypatch.chdir(folder)
-    files = [f"config/mini{part}.yaml" for part in ("", "-pruned", "-part")] + ["data.yaml"]
-    done = CliRunner().invoke(app, [*command, *(part for f in files for part in ("--config", f))])
+def make(folder, monkeypatch, run, *command: str):
+    monkeypatch.chdir(folder(run))
+    results, configs = RUNS[run]
+    done = CliRunner().invoke(app, [*command, *(part for c in configs for part in ("--config", c))])
     assert done.exit_code == 0, done.output
+    return folder(run) / results
 
 
-@pytest.mark.parametrize("name", TABLES)
-def test_a_published_table_is_made_of_its_records(folder, monkeypatch, name):
-    make(folder, monkeypatch, "table", name)
-    made = folder / f"results/mini/tables/{name}.md"
-    assert made.read_text() == (PUBLISHED / "tables" / made.name).read_text()
+@pytest.mark.parametrize(("run", "name"), TABLES)
+def test_a_published_table_is_made_of_its_records(folder, monkeypatch, run, name):
+    made = make(folder, monkeypatch, run, "table", name) / f"tables/{name}.md"
+    assert made.read_text() == (PUBLISHED / run / "tables" / made.name).read_text()
 
 
-def test_the_published_claims_are_judged_by_their_records(folder, monkeypatch):
-    make(folder, monkeypatch, "claims")
-    made = folder / "results/mini/claims.md"
-    assert made.read_text() == (PUBLISHED / made.name).read_text()
+@pytest.mark.parametrize("run", [run for run in RUNS if (PUBLISHED / run / "claims.md").exists()])
+def test_the_published_claims_are_judged_by_their_records(folder, monkeypatch, run):
+    made = make(folder, monkeypatch, run, "claims") / "claims.md"
+    assert made.read_text() == (PUBLISHED / run / made.name).read_text()
 
 
 def test_records_name_no_folder_of_the_machine():
-    for path in (PUBLISHED / "records").rglob("*.json"):
+    for path in PUBLISHED.rglob("records/**/*.json"):
         assert '"/' not in path.read_text(), path
