@@ -34,7 +34,7 @@ FEW = {
     "instances": [2],
     "tasks": ["sst2"],
     "composition_seeds": [1, 2, 3],
-    "tokenizer": {"vocab_size": 700},  # the mirror's models know 720 ids
+    "tokenizer": {"vocab_size": 700, "trim": False},  # the mirror's models know 720 ids
 }
 
 

@@ -243,5 +243,5 @@ def test_a_prefix_trained_here_in_the_released_dialect_ends_as_the_authors_does(
     for config in (paper, released):
         positions = config.encoder.max_position_embeddings
         assert positions == settings.max_length + config.prefix_length
-    ids = torch.randint(5, 400, (n, settings.max_length))
+    ids = torch.randint(5, len(tokenizer), (n, settings.max_length))
     assert new_model("classification", released)(ids).logits.shape == (n, 2)
