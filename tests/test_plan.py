@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertTokenizer
 
 from muxplm import config as configuration
@@ -19,6 +21,7 @@ from muxplm.model_config import model_config
 from muxplm.models.build import new_model
 from muxplm.settings import merge
 from muxplm.tasks import TASKS
+from muxplm.training.losses import part_of_loss
 
 ROOT = Path(__file__).parent.parent
 
@@ -63,6 +66,66 @@ def test_parameters_are_those_of_the_real_model(name, tokenizer):
         model = new_model(objective, config)
         real = sum(parameter.numel() for parameter in model.parameters())
         assert costs.parameters(variant, settings, objective) == pytest.approx(real, rel=0.03)
+
+
+def trained_on(variant):
+    """By objective, the weight of the retrieval that a variant is trained with beside it."""
+    recipe = variant.recipe
+    found = dict.fromkeys(("classification", "tagging"), recipe.finetune_retrieval)
+    if recipe.objective:
+        found[recipe.objective] = variant.retrieval_rate
+    return found | ({"retrieval": 0.0} if recipe.multiplexed else {})
+
+
+def counted(model, objective, rows, length):
+    """Of a forward pass of `rows` rows with their loss, a quarter of the tokens masked, by torch."""
+    ids = torch.randint(30, 900, (rows, length))
+    batch = {"input_ids": ids, "labels": torch.zeros(rows, dtype=int)}
+    if objective != "classification":
+        batch["labels"] = torch.zeros_like(ids)
+    if objective == "mlm":
+        batch["labels"][:, torch.arange(length) % 4 > 0] = -100
+    with FlopCounterMode(display=False) as counter:
+        part_of_loss(model.train(), batch, (1, 1))
+    return counter.get_total_flops()
+
+
+RATED = "mux-bert-large-n10-retrieval0.5"
+
+
+@pytest.mark.parametrize("name", [*VARIANTS, RATED])
+def test_flops_are_those_that_torch_counts(name, tokenizer):
+    shape = {"layers": 4, "hidden": 128, "intermediate": 512, "embedding": 64}
+    settings = read_settings(
+        families=list(experiments.FAMILIES), shapes={"base": shape, "large": shape}
+    )
+    variant = settings.variants[name]
+    for objective, beside in trained_on(variant).items():
+        config = model_config(settings, variant, tokenizer)
+        config.retrieval_weight = beside
+        config._attn_implementation = "eager"  # torch counts no sdpa of a CPU
+        real = counted(new_model(objective, config), objective, 4 * variant.n, 32) / 4
+        flops = costs.row_flops(variant, settings, objective, 32, mask_rate=0.25)
+        if beside:
+            flops += costs.head_flops(variant, settings, "retrieval", 32)
+        assert flops == pytest.approx(real, rel=0.035), objective
+
+
+def test_what_is_read_back_beside_a_training_is_counted():
+    settings = read_settings()
+    rated, without = (
+        costs.training_flops("pretrain", name, settings)
+        for name in (RATED, RATED.rsplit("-", 1)[0])
+    )
+    steps = costs.BACKWARD * settings.pretrain.rows * settings.pretrain.steps
+    head = costs.head_flops(settings.variants[RATED], settings, "retrieval", settings.max_length)
+    assert rated - without == pytest.approx(steps * head)
+
+    tmux, length = settings.variants["tmux-base-n10"], settings.task_length
+    steps = costs.BACKWARD * settings.finetune.rows * settings.finetune.steps["sst2"]
+    one = costs.row_flops(tmux, settings, "classification", length)
+    one += costs.head_flops(tmux, settings, "retrieval", length)
+    assert costs.finetuning_flops(tmux.name, "sst2", settings) == pytest.approx(steps * one)
 
 
 def test_flops_are_six_for_each_weight_and_position():

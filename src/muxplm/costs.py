@@ -113,6 +113,8 @@ def training_flops(stage: str, model: str, settings: Settings) -> float:
     training, variant = settings.training(stage, model), settings.variants[model]
     objective = "retrieval" if stage == "prime" else variant.recipe.objective
     forward = row_flops(variant, settings, objective, settings.max_length, training.mask_rate)
+    if stage == "pretrain" and variant.retrieval_rate:
+        forward += head_flops(variant, settings, "retrieval", settings.max_length)
     return BACKWARD * forward * training.rows * training.accumulation * training.steps
 
 
@@ -120,7 +122,10 @@ def finetuning_flops(model: str, task: str, settings: Settings) -> float:
     """One training on one task."""
     training = settings.training("finetune", model)
     rows = training.rows * training.accumulation * training.steps[task]
-    return BACKWARD * rows * _task_flops(model, task, settings)
+    forward, variant = _task_flops(model, task, settings), settings.variants[model]
+    if variant.recipe.finetune_retrieval:  # T-MUX reads its tokens back beside the task
+        forward += head_flops(variant, settings, "retrieval", settings.task_length)
+    return BACKWARD * rows * forward
 
 
 def pruning_flops(model: str, task: str, settings: Settings) -> float:
@@ -165,29 +170,43 @@ def row_flops(
     """One forward pass of one sequence through the encoder, which carries N instances.
 
     Two operations for each weight and position, and the attention's two products with L positions.
-    `objective` is a key of `muxplm.models.build.CLASSES`; it decides at how many positions the
-    demultiplexer and the head run.
+    `objective` is a key of `muxplm.models.build.CLASSES`.
     """
     shape, n = settings.shapes[variant.size], variant.n
-    width, vocabulary = _embedding(variant, shape), settings.tokenizer.vocab_size
     attention = 4 * shape.hidden * length
     layers = shape.layers * (2 * layer_parameters(variant, shape) + attention)
     layers *= 1 - variant.sparsity
     prefix = n if variant.demultiplexer == "prefix" and variant.recipe.multiplexed else 0
     flops = layers * (length + prefix)
-    read = {
+    if variant.recipe.multiplexed and variant.multiplexer == "contextual":
+        within = 2 * contextual_parameters(variant, settings)
+        flops += (within + 4 * _embedding(variant, shape) * length) * n * length
+    return flops + head_flops(variant, settings, objective, length, mask_rate)
+
+
+def head_flops(
+    variant: Variant, settings: Settings, objective: str, length: int, mask_rate=0.0
+) -> float:
+    """Of one such sequence, what comes after the encoder. The objective says at how many positions."""
+    hidden, n = settings.shapes[variant.size].hidden, variant.n
+    width = _embedding(variant, settings.shapes[variant.size])
+    positionwise = {
         "retrieval": length,
         "mlm": n * length * mask_rate,
         "rtd": n * length,
         "tagging": n * length,
-    }.get(objective, n)
+    }
+    read, flops = positionwise.get(objective, n), 0.0
     if variant.recipe.multiplexed:
-        flops += 2 * demultiplexer_parameters(variant, settings) * read
-        if variant.multiplexer == "contextual":
-            within = 2 * contextual_parameters(variant, settings) + 4 * width * length
-            flops += within * n * length
+        # The first layer's halves: of states, which the instances share, and of keys, if not learnt.
+        first = length if objective in positionwise else 1
+        first += n if variant.demultiplexer == "prefix" else 0
+        others = settings.model_of(variant.name).demultiplexer_layers - 1
+        flops += 2 * hidden**2 * (first + others * read)
+    if objective == "rtd":
+        flops += 2 * hidden**2 * read
     if objective in ("retrieval", "mlm"):
-        flops += 2 * (width * vocabulary + width * shape.hidden) * read
+        flops += 2 * (width * settings.tokenizer.vocab_size + width * hidden) * read
     return flops
 
 

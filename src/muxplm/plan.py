@@ -108,7 +108,7 @@ def remarks(costs: dict[Job, Cost], settings: Settings) -> list[str]:
     )
     slow = sorted({job.stage for job, c in costs.items() if c.seconds > _limit(job, settings)})
     lines += [f"Some jobs would outlast resources.{stage}.runtime." for stage in slow]
-    longest = max(costs, key=lambda job: costs[job].seconds)
+    longest = max(costs, key=lambda job: (costs[job].seconds, job.name))
     memory = {settings.resources_of(job.stage).mem_mb: job.stage for job in costs}
     lines.append(
         f"Longest job: {longest.stage} {longest.name}, {_duration(costs[longest].seconds)} of its limit "
