@@ -158,11 +158,20 @@ def expected_cells(settings, variant, speed) -> list[str]:
     return [*cells, reference["speedup"]["value"] if reference else "-"]
 
 
+def majority_cells(settings) -> list[str]:
+    """The first row: what answering the most frequent label scores, which is no model's number."""
+    names = {"GLUE": tasks.GLUE_AVERAGED, "Token": tasks.TOKEN}
+    found = {group: by_hand(settings, "bert-base", names[group])["majority"] for group in names}
+    cells = [part for group in names for part in (f"{found[group]:.1f}", "-") * 2]
+    return ["majority class", "-", *cells, "-", "-"]
+
+
 def test_md_and_tex_print_these_numbers_and_the_papers_in_the_grids_order(full):
     settings, folder = full
     speed = json.loads(Path(settings.paths.throughput("base")).read_text())
     variants = sorted(variants_of(settings, "table1"), key=lambda variant: variant.recipe.extension)
     wanted = [expected_cells(settings, variant, speed) for variant in variants]
+    wanted.insert(0, majority_cells(settings))
 
     lines = (folder / "table1.md").read_text().splitlines()
     body = [line for line in lines if re.match(r"\| [^:]", line) and "GLUE mean" not in line]
@@ -311,7 +320,7 @@ def test_n_that_the_paper_lacks(tmp_path):
     settings = settings_for(tmp_path, instances=[3], families=["mux-bert"], tasks=["ner"])
     fabricate(settings)
     tables.build("table1", settings)
-    (row,) = tex_rows((tmp_path / "tables" / "table1.tex").read_text())
+    _, row = tex_rows((tmp_path / "tables" / "table1.tex").read_text())
     assert row[:3] == ["MUX-BERT", "3", "-"]
     assert row[3::2] == ["-"] * 5
 
@@ -321,7 +330,7 @@ def test_only_extensions(tmp_path):
     fabricate(settings)
     tables.build("table1", settings)
     text = (tmp_path / "tables" / "table1.tex").read_text()
-    assert text.count(r"\midrule") == 1
+    assert text.count(r"\midrule") == 2  # under the headings, and under the majority class
 
 
 def test_mistakes_are_named(tmp_path):

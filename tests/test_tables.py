@@ -64,7 +64,10 @@ def close(cell, value):
 SCORED = [name for name in NAMES if "scores" in experiments.TABLES[name].needs]
 
 
-@pytest.mark.parametrize("name", [name for name in SCORED if name not in ("table6", "variance")])
+AVERAGING = [name for name in SCORED if name not in ("table6", "variance", "learnt")]
+
+
+@pytest.mark.parametrize("name", AVERAGING)
 def test_means_and_averages(grid, name):
     settings, folder = grid
     table = tidy(folder, name)
@@ -241,6 +244,55 @@ def test_variance_table_uses_each_task(grid):
         assert close(printed, found[-1][1] ** 0.5)
     averaged = table["mux-bert-base-n5", "Token/training"]["measured"]
     assert close(averaged, mean(part[0] for part in found) ** 0.5)
+
+
+@pytest.mark.parametrize("name", [*AVERAGING, "learnt"])
+def test_the_majority_class_has_the_first_row_and_is_never_the_best(grid, name):
+    """Its numbers are those of the scores files; in the CSV it is a column of each model's row."""
+    settings, folder = grid
+    text = (folder / f"{name}.md").read_text()
+    assert "Majority class: what always answering" in words(folder, name)
+    head, row = (
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()[2:5:2]
+    )
+    assert row.count("majority class") == 1 and text.count("majority class") == 1 + (
+        name == "learnt"
+    )
+    assert "**" not in "".join(row) and "majority class" not in (folder / f"{name}.csv").read_text()
+    shown = dict(zip(head, row, strict=True))
+    for task in experiments.TABLES[name].selected_tasks(settings.axes):
+        content = json.loads(Path(settings.paths.scores("bert-base", task)).read_text())
+        value = 100 * content["majority"][tasks.TASKS[task].metric]
+        printed = shown.get(tasks.TASKS[task].title)
+        assert printed in (None, f"{value:.{0 if name == 'learnt' else 1}f}")
+    assert not {"Speed-up"} & set(shown) or shown["Speed-up"] == "-"
+
+
+def test_what_was_learnt_is_counted_by_training_and_task(grid):
+    settings, folder = grid
+    table = tidy(folder, "learnt")
+    counts = []
+    for variant in variants_of(settings, "learnt"):
+        count = 0
+        for task in tasks.AVERAGED:
+            scored = values(settings, variant.name, task)
+            content = json.loads(Path(settings.paths.scores(variant.name, task)).read_text())
+            majority = 100 * content["majority"][tasks.TASKS[task].metric]
+            means = {
+                t: mean(scored[t, c] for c in settings.composition_seeds)
+                for t in settings.training_seeds
+            }
+            row = table[variant.name, task]
+            for field, expected in (("measured", mean), ("low", min), ("high", max)):
+                assert close(row[field], expected(means.values()))
+            for seed, value in means.items():
+                assert close(table[variant.name, f"{task}/{seed}"]["measured"], value)
+                count += task in tasks.GLUE_AVERAGED and value >= majority + 5
+        assert float(table[variant.name, "learnt"]["measured"]) == count
+        assert table[variant.name, "learnt"]["n"] == "21"
+        counts.append(count)
+    assert 0 < min(counts) < max(counts) < 21  # cells of both kinds
+    assert "of the 21 pairs" in words(folder, "learnt")
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ("table1", "table7", "table8")])

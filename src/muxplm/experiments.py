@@ -290,6 +290,7 @@ TABLES = {
     "budgets": replace(_PRUNED, title="The fastest model within a loss"),
     "composition": Target("Composition strategies", _MULTIPLEXED, needs=("compositions",)),
     "variance": Target("Where the spread comes from", _ALL, SIZES, tasks=GLUE + TOKEN),
+    "learnt": Target("What was learnt", _ALL, SIZES),
 }
 
 FIGURES = {

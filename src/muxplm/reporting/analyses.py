@@ -1,4 +1,4 @@
-"""Tables 4 and 6, and what goes beyond the paper: composition strategies, where spread comes from."""
+"""Tables 4 and 6, and what goes beyond the paper: composition, spread, what was learnt."""
 
 from dataclasses import replace
 from itertools import product
@@ -252,4 +252,47 @@ def variance_notes(sources: Sources) -> list[str]:
         f"({captions.count(len(sources.settings.training_seeds), 'training seed')} by "
         f"{captions.count(len(sources.settings.composition_seeds), 'composition seed')}), the root "
         "of the mean variance over tasks. With few seeds these are rough.",
+    ]
+
+
+# --- What was learnt ---------------------------------------------------------------------------
+
+LEARNT = 5.0  # points above always answering the most frequent label
+
+
+def learnt(sources: Sources, variant: Variant):
+    """Each task's mean, lowest and highest over trainings, composition averaged out; how many learnt.
+
+    "task/seed" is one training alone. A training has learnt if it is `LEARNT` points or more above the
+    majority class; counted are those of the tasks that the paper averages over.
+    """
+    own = headline(sources.of(variant))
+    cells = own.groupby(["task", "training_seed"])[["value", "majority"]].mean()
+    counted = cells[cells.index.isin(tasks.GLUE_AVERAGED, level="task")]
+    above = counted["value"] - counted["majority"] >= LEARNT
+    yield row(variant, "learnt", {"mean": int(above.sum()), "n": len(above)})
+    for task, of_task in cells.groupby("task", sort=False):
+        values = of_task["value"].droplevel("task")
+        baseline = {"majority": of_task["majority"].iloc[0]}
+        spread = {"low": values.min(), "high": values.max(), "n": len(values)}
+        yield row(variant, task, {"mean": values.mean(), **spread, **baseline})
+        for seed, value in values.items():
+            yield row(variant, f"{task}/{seed}", {"mean": value, "n": 1, **baseline})
+
+
+def learnt_columns(sources: Sources) -> list[Column]:
+    look = {"spread": ("low", "high"), "paper": None, "digits": 0}
+    counted = Column("Learnt", "learnt", **look | {"spread": ()})
+    return [counted, *(Column(tasks.TASKS[t].title, t, **look) for t in sources.tasks)]
+
+
+def learnt_notes(sources: Sources) -> list[str]:
+    seeds = len(sources.settings.training_seeds)
+    averaged = [task for task in sources.tasks if task in tasks.GLUE_AVERAGED]
+    return [
+        f"Scores: the mean over {captions.count(seeds, 'training seed')}, with the lowest and the "
+        "highest, each averaged over composition seeds. Learnt: in how many of the "
+        f"{captions.count(seeds * len(averaged), 'pair')} of training seed and averaged GLUE task the "
+        f"score is {LEARNT:g} points or more above the majority class. A difference between cells that "
+        "have not learnt says nothing.",
     ]

@@ -16,6 +16,10 @@ WITHIN_STD = (
     "Bold, within {block}: the best of its column, and what is within the best one's std of it; a rule "
     "of the paper's, applied to its numbers and to ours."
 )
+MAJORITY = (
+    "Majority class: what always answering the training set's most frequent label (its mean, where "
+    "labels are numbers) scores."
+)
 RATE = "Rate: the weight of token retrieval beside masked LM in pre-training."
 
 _PARETO = (

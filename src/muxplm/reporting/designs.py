@@ -280,6 +280,14 @@ DESIGNS = {
         block="its size",
         bold=nothing,
     ),
+    "learnt": Design(
+        (analyses.learnt,),
+        ("Model", "Size", "N"),
+        analyses.learnt_columns,
+        analyses.learnt_notes,
+        block="its size",
+        bold=nothing,
+    ),
 }
 # Those that are no rows of variants.
 TEXT_TABLES = {

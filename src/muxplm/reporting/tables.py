@@ -34,6 +34,9 @@ from muxplm.settings import Settings
 EXTENSION = "Extension (not in the paper)"
 LITERATURE = "Cited by the paper from the literature (not measured here)"
 OTHER_VERSION = "From the paper's other version (not measured here)"
+MAJORITY = (
+    "majority class"  # a row of its own: what always answering the most frequent label scores
+)
 
 
 def build(name: str, settings: Settings):
@@ -72,8 +75,13 @@ def _designed(sources: Sources) -> tuple[pd.DataFrame, Layout]:
         captions.left_out(sources.target, sources.settings),
         _bold_note(design),
     ]
+    columns, majority = design.columns(sources), _majority(table)
+    if majority["column"].isin([column.column for column in columns]).any():
+        lines.insert(0, _majority_line(design))
+        sentences.append(captions.MAJORITY)
     caption = " ".join(sentence for sentence in sentences if sentence)
-    return table, _lay_out(table, lines, design, design.columns(sources), caption)
+    printed = pd.concat([table, majority], ignore_index=True)
+    return table, _lay_out(printed, lines, design, columns, caption)
 
 
 def _bold_note(design: Design) -> str:
@@ -109,6 +117,21 @@ def _lines(sources: Sources, design: Design, table: pd.DataFrame) -> list[Line]:
         if numbers.notna().any(axis=None):
             lines.append(Line(variant.name, (*names, PAPER), PAPER, block, group))
     return lines
+
+
+def _majority(table: pd.DataFrame) -> pd.DataFrame:
+    """The same columns' scores of always answering the most frequent label, as rows of a model."""
+    known = table.dropna(subset="majority").drop_duplicates("column")
+    values = {name: known["majority"] for name in ("measured", "max")}
+    return known[["column"]].assign(model=MAJORITY, **values)
+
+
+def _majority_line(design: Design) -> Line:
+    at = design.names.index("Model") if "Model" in design.names else len(design.names) - 1
+    names = tuple(MAJORITY if i == at else "-" for i in range(len(design.names)))
+    if design.below:
+        return Line(MAJORITY, (*names, OURS), OURS, MAJORITY, MAJORITY)
+    return Line(MAJORITY, names, None, MAJORITY, MAJORITY)
 
 
 def _lay_out(table, lines: list[Line], design: Design, columns: list[Column], caption) -> Layout:
