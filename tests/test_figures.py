@@ -340,6 +340,22 @@ def test_pareto_data(full, name, names):
     assert found.loc[of_model, "below_frontier"].tolist() == pytest.approx(lacking, abs=1e-3)
 
 
+def test_the_majority_class_is_drawn_where_points_reach_down_to_it(full, crowd):
+    """50 in these worlds: `full` stays above it, `crowd` lies around it."""
+    for settings, reached in ((full, False), (crowd, True)):
+        with style.styled():
+            figure, data = figures.DRAWERS["pareto_glue"](
+                Sources("pareto_glue", experiments.FIGURES["pareto_glue"], settings)
+            )
+        ours, papers = shown(figure)
+        dotted = [line for line in ours.get_lines() if line.get_linestyle() == ":"]
+        assert [list(line.get_ydata()) for line in dotted] == [[50, 50]] * reached
+        assert not any(line.get_linestyle() == ":" for line in papers.get_lines())
+        assert set(data["majority"].dropna()) == {50}
+        named = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert ("Majority class" in named) == reached
+
+
 def test_the_papers_points_beside_ours(full):
     rows = table(full, "pareto_token").query("source == 'paper'").set_index("model")
     assert set(rows.index) == {  # those that Table 1 or Table 3 has a speed-up for

@@ -27,7 +27,8 @@ _PARETO = (
     "the same scales. Grey: the Pareto frontier, the best score among the models that are at least as "
     "fast. Bars of ours: the std of the average over training seeds (of a single one: over composition "
     "seeds), and the lowest and the highest round of the speed-up; of the paper's: its std of a task "
-    "over composition seeds, averaged over tasks."
+    "over composition seeds, averaged over tasks. Dotted, where points reach down to it: what always "
+    "answering the most frequent label scores."
 )
 _MUXOLOGY = "after each encoder layer of the pre-trained models, mean over the muxology blocks."
 FIGURES = {

@@ -13,7 +13,7 @@ TITLES = {MEASURED: "Measured here", PAPER: "Printed in the paper"}
 UNITS = {"speedup": "Speed-up over BERT base (times)", "throughput": "Throughput (instances/s)"}
 COLUMNS = ["source", "model", "label", "size", "N"]
 COLUMNS += [f"{x}{bound}" for x in UNITS for bound in ("", "_low", "_high")]
-COLUMNS += ["score", "std", "std_training", "bar"]
+COLUMNS += ["score", "std", "std_training", "bar", "majority"]
 
 
 def pareto(sources: Sources, average: str):
@@ -40,7 +40,8 @@ def pareto(sources: Sources, average: str):
         axis.margins(0.09)
         style.logarithmic(axis, (rows if comparable else part)[x].dropna())
     axes[0].set_ylabel(f"{average} score (points of 100)")
-    style.legend(figure, _handles(rows, looks), 5, _note(sources, rows))
+    handles = [*_handles(rows, looks), *_majority_line(axes[0], rows["majority"].max())]
+    style.legend(figure, handles, 5, _note(sources, rows))
     for axis, (_, x, part) in zip(axes, parts, strict=True):
         colours = (looks[n]["color"] for n in part["N"])
         initials = part["size"].str[0].str.upper()
@@ -79,10 +80,10 @@ def _points(sources: Sources, average: str) -> pd.DataFrame:
         who = (variant.name, variant.recipe.label, variant.size, variant.n)
         speedup, speed = (table.loc[(variant.name, x)] for x in UNITS)
         rates = (rate[field] for rate in (speedup, speed) for field in ("measured", "low", "high"))
-        spreads = (score["std"], score["std_training"], captions.bar(score))
+        spreads = (score["std"], score["std_training"], captions.bar(score), score["majority"])
         rows.append((MEASURED, *who, *rates, score["measured"], *spreads))
         rates = (speedup["paper"], *[np.nan] * 5)
-        spreads = (score["paper_std"], np.nan, score["paper_std"])
+        spreads = (score["paper_std"], np.nan, score["paper_std"], np.nan)
         rows.append((PAPER, *who, *rates, score["paper"], *spreads))
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -109,6 +110,15 @@ def _draw(axis, points: pd.DataFrame, x: str, looks: dict, hollow: bool):
             **look,
             **style.BARS,
         )
+
+
+def _majority_line(axis, score: float) -> list[Line2D]:
+    """Its handle; drawn where the points reach down to it, for what lies there has learnt nothing."""
+    low, high = axis.get_ylim()
+    if not low < score < high:
+        return []
+    look = {"color": style.GREY, "linestyle": ":", "label": "Majority class"}
+    return [axis.axhline(score, zorder=1, **look)]
 
 
 def _handles(rows: pd.DataFrame, looks: dict) -> list[Line2D]:
