@@ -768,6 +768,27 @@ def test_numbers_on_the_page(tmp_path):
                 assert p == ("< 0.0001" if smaller < 0.0001 else f"{smaller:.2g}")
 
 
+def test_what_was_hardly_learnt_is_marked(tmp_path):
+    """A world in which every tagger is 4.9 points above its majority class, and all else well above."""
+    settings = settings_for(tmp_path, families=["bert", "mux-bert"], sizes=["base"])
+    fabricate(settings)
+    for variant, task in product(settings.variants, tasks.TOKEN):
+        path = Path(settings.paths.scores(variant, task))
+        content = json.loads(path.read_text())
+        (metric,) = content["scores"][0]["metrics"]
+        level = sum(run["metrics"][metric] for run in content["scores"]) / len(content["scores"])
+        path.write_text(json.dumps(content | {"majority": {metric: level - 0.049}}))
+    write_claims(settings)
+    text = page(settings, "md")
+    assert "†: less than 5 points above always answering" in text
+    found = {cells_of(line)[0]: cells_of(line)[3] for line in text.splitlines() if ": mux" in line}
+    marked = {own: ours.count("†") for own, ours in found.items() if "†" in ours}
+    assert {own.split(":")[0] for own in marked} == {"Token"} and set(marked.values()) == {2}
+    unmarked = [own for own, ours in found.items() if own not in marked and ours != "-, -"]
+    assert any(own.startswith("GLUE:") for own in unmarked)
+    assert not any(own.startswith("Token:") for own in unmarked)
+
+
 def test_html_is_escaped_and_markdown_cells_stay_whole(tmp_path):
     settings = settings_for(tmp_path / "<i>a&b|c")
     rows = csv_rows(settings)

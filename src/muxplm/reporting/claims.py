@@ -7,7 +7,7 @@ import pandas as pd
 from muxplm.experiments import targets
 from muxplm.files import DataError, write_text
 from muxplm.reporting import captions
-from muxplm.reporting.analyses import MEAN_GROUPS
+from muxplm.reporting.analyses import LEARNT, MEAN_GROUPS
 from muxplm.reporting.inequalities import Claim, read_claims
 from muxplm.reporting.layout import TO
 from muxplm.reporting.pages import render
@@ -29,6 +29,7 @@ from muxplm.settings import Settings
 COLOURS = {HOLDS: "#d5ecd9", FAILS: "#f6d5cf", UNDECIDED: "#faeec6", NOT_RUN: "#e4e4e4"}
 TITLE = "The paper's claims and what was measured"
 PERCENT = f"{100 * LEVEL:g} %"  # of intervals
+UNLEARNT = "†"  # after a score
 
 
 def write_claims(settings: Settings):
@@ -117,7 +118,8 @@ def introduction(settings: Settings, claims: list[Claim], table: pd.DataFrame) -
         "Speed-ups: medians over the rounds of one process, as in the tables; differences are paired by "
         f"round. Intervals: {PERCENT}, not corrected. Every model here was pre-trained once, so no test "
         "covers the luck of pre-training; where the config lists pretraining_seeds, table "
-        "`pretrainings` says how large it is.",
+        f"`pretrainings` says how large it is. {UNLEARNT}: less than {LEARNT:g} points above always "
+        "answering the most frequent label, so what is compared has hardly been learnt.",
         "Each inequality has two one-sided p, that it holds and that it fails, not corrected. A claim "
         "holds with the largest of the first, since each of its inequalities must, and fails with the "
         "smallest of the second times their number. Its own p, of the likelier side, is corrected by "
@@ -186,7 +188,11 @@ def _numbers(row: pd.Series, whose: str, style: str) -> str:
     """One number, or left and right."""
     sides = ("left", "right") if row["right"] else ("left",)
     values = [row[f"{whose}_{side}"] for side in sides]
-    return ", ".join("-" if isnan(value) else format(value, style) for value in values)
+    marks = [UNLEARNT if whose == "ours" and row[f"unlearnt_{side}"] else "" for side in sides]
+    return ", ".join(
+        "-" if isnan(value) else format(value, style) + mark
+        for value, mark in zip(values, marks, strict=True)
+    )
 
 
 def _effect(row: pd.Series) -> str:

@@ -48,14 +48,14 @@ class Quantity:
 # --- Scores --------------------------------------------------------------------------------------
 
 
-def _runs(group: str, sources: Sources, variant: Variant):
-    """Scores over composition seeds, grouped by task and training seed."""
+def _runs(group: str, sources: Sources, variant: Variant) -> pd.DataFrame:
     names = _scored(group, sources, [variant])
-    return _grouped(read_scores(sources.settings, [variant], names))
+    return headline(read_scores(sources.settings, [variant], names))
 
 
 def _grouped(scores: pd.DataFrame):
-    return headline(scores).groupby(["task", "training_seed"])["value"]
+    """Scores over composition seeds, grouped by task and training seed."""
+    return scores.groupby(["task", "training_seed"])["value"]
 
 
 def _scored(group: str, sources: Sources, variants: list[Variant]) -> list[str]:
@@ -68,12 +68,14 @@ def _scored(group: str, sources: Sources, variants: list[Variant]) -> list[str]:
     return names
 
 
-def _score(group: str, sources: Sources, variant: Variant) -> np.ndarray:
-    return _runs(group, sources, variant).mean().unstack().to_numpy()
+def _score(group: str, sources: Sources, variant: Variant) -> Cells:
+    runs = _runs(group, sources, variant)
+    majority = runs.groupby("task")["majority"].first().mean(skipna=False)
+    return Cells.of(_grouped(runs).mean().unstack())._replace(majority=majority)
 
 
 def _range(sources: Sources, variant: Variant) -> np.ndarray:
-    runs = _runs("GLUE", sources, variant)
+    runs = _grouped(_runs("GLUE", sources, variant))
     return (runs.max() - runs.min()).unstack().to_numpy()
 
 
@@ -129,7 +131,7 @@ def _below_frontier(group: str, sources: Sources, variant: Variant) -> Cells:
     """Below the best of the other models that are at least as fast, by the medians of their rounds."""
     names = _scored(group, sources, sources.variants)
     speeds = {of: median(_timed(sources, of)["instances_per_second"]) for of in sources.variants}
-    scores = sources.scores[sources.scores["task"].isin(names)]
+    scores = headline(sources.scores[sources.scores["task"].isin(names)])
     cells = {
         of: Cells.of(_grouped(scores[scores["model"] == of.name]).mean().unstack())
         for of in sources.variants

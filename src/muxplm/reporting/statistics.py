@@ -33,13 +33,15 @@ class Estimate:
 class Cells(NamedTuple):
     """One model's cells: mean and variance over training seeds, (..., tasks) each; how many seeds.
 
-    largest_of: as an Estimate's.
+    largest_of: as an Estimate's. majority: the mean score of always answering the most frequent label;
+    NaN where they are no scores.
     """
 
     means: np.ndarray
     variances: np.ndarray
     seeds: int
     largest_of: int = 1
+    majority: float = float("nan")
 
     @classmethod
     def of(cls, values) -> "Cells":

@@ -12,6 +12,7 @@ import pandas as pd
 
 from muxplm.experiments import Variant, targets
 from muxplm.reporting import paper
+from muxplm.reporting.analyses import LEARNT
 from muxplm.reporting.cells import Sources
 from muxplm.reporting.inequalities import Cited, Claim, Inequality
 from muxplm.reporting.quantities import QUANTITIES, ROUNDS, NotRun
@@ -126,8 +127,10 @@ def judge(claims: list[Claim], evidence: Evidence) -> pd.DataFrame:
     """One row per inequality: the paper's numbers, ours, the tests, and the verdict on its claim.
 
     `low` and `high` bound the difference; `p_holds` and `p_fails` are one-sided and uncorrected.
-    `claim_p_holds` and `claim_p_fails` are corrected for all claims. `reason` says why a cell is missing
-    or why there is no test. NaN (None for `paper_satisfies`, `ours_satisfies`) where there is nothing.
+    `claim_p_holds` and `claim_p_fails` are corrected for all claims. `unlearnt_left`, `unlearnt_right`:
+    whether that score is less than LEARNT points above the majority class. `reason` says why a cell is
+    missing or why there is no test. NaN (None for `paper_satisfies`, `ours_satisfies`) where there is
+    nothing.
     """
     pairs = [(claim, inequality) for claim in claims for inequality in claim.inequalities]
     found = [_estimated(claim, inequality, evidence) for claim, inequality in pairs]
@@ -208,10 +211,15 @@ def _printed(claim: Claim, inequality: Inequality, cell: Variant | Cited | None)
 def _ours(claim: Claim, inequality: Inequality, found: Estimate | NotRun, evidence) -> dict:
     repetitions = QUANTITIES[inequality.quantity].repetitions
     row = {"repetitions": repetitions, "ours_left": nan, "ours_right": nan}
+    row |= {"unlearnt_left": False, "unlearnt_right": False}
     if isinstance(found, NotRun):
         return row | {"n": 0, "ours_satisfies": None, "reason": str(found)}
     samples = [evidence[key] for key in keys(claim, inequality)]
     levels = [s.means.mean() if isinstance(s, Cells) else np.median(s) for s in samples]
+    unlearnt = [
+        bool(isinstance(s, Cells) and level < s.majority + LEARNT)
+        for s, level in zip(samples, levels, strict=True)
+    ]
     n = samples[0].seeds if isinstance(samples[0], Cells) else len(samples[0])
     why = (
         ""
@@ -223,6 +231,7 @@ def _ours(claim: Claim, inequality: Inequality, found: Estimate | NotRun, eviden
     return {
         **row,
         **dict(zip(("ours_left", "ours_right"), levels, strict=False)),
+        **dict(zip(("unlearnt_left", "unlearnt_right"), unlearnt, strict=False)),
         "n": n,
         "ours_satisfies": inequality.true_of(round(float(found.value), 9)),
         "reason": why if repetitions else "one pre-training",
