@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from muxplm.benchmarks import dag, inference, inference_report, overhead, shapes, textbook, training
 from muxplm.cli import app
 from muxplm.evaluation import throughput
+from muxplm.files import write_json
 from muxplm.mistakes import ConfigError
 from muxplm.models.build import new_model
 from muxplm.precision import autocast
@@ -309,6 +310,23 @@ def test_a_runs_cost_by_stage(tmp_path):
         {"stage": "finetune", "jobs": 1, "core_s": 20.0, "longest_s": 20.0},
     ]
     assert (found["core_s"], found["wall_s"], found["busy"]) == (100, 80, 100 / 160)
+
+
+def test_what_a_stopped_training_had_done_before_counts(tmp_path):
+    fabricate(tmp_path, RUN)  # finetune/a: 20 s, of what its last start trained
+    for seed, seconds in ((1, 60), (2, 40)):
+        run = {"stage": "finetune", "model": "a", "seconds": seconds}
+        write_json(tmp_path / "finetune" / "a" / "sst2" / f"seed{seed}" / "run.json", run)
+    write_json(  # less than its job took, which loads and saves too
+        tmp_path / "pretrain" / "a" / "run.json",
+        {"stage": "pretrain", "model": "a", "seconds": 30},
+    )
+    found = dag.summary(str(tmp_path), cores=2)
+    assert found["stages"] == [
+        {"stage": "pretrain", "jobs": 2, "core_s": 80.0, "longest_s": 50.0},
+        {"stage": "finetune", "jobs": 1, "core_s": 100.0, "longest_s": 100.0},
+    ]
+    assert found["wall_s"] == 80  # of the clock, as before
 
 
 def test_two_runs_side_by_side(tmp_path):

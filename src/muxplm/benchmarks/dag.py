@@ -1,13 +1,15 @@
 """What a finished run cost, by stage, from the figures that Snakemake wrote beside each job."""
 
 import csv
+from collections import defaultdict
 from pathlib import Path
 
 import pandas
 
 from muxplm.dryrun import named
-from muxplm.files import DataError, write_json
+from muxplm.files import DataError, read_json, write_json
 from muxplm.stages import STAGES
+from muxplm.trained import RUN
 
 
 def run_benchmark(output: str, results: str, than: str | None, cores: int):
@@ -23,14 +25,16 @@ def run_benchmark(output: str, results: str, than: str | None, cores: int):
 def summary(results: str, cores: int) -> dict:
     """By stage the jobs, their core-seconds and the longest; how much of the cores a run kept busy.
 
-    A job that took less than psutil's sampling shows has its seconds for core-seconds. The run is taken
-    to last from the first job's start to the last one's end, so it should be one run, uninterrupted.
+    A job that took less than psutil's sampling shows has its seconds for core-seconds. Of a training
+    that was stopped and went on, all parts count. The run is taken to last from the first job's start
+    to the last one's end, so `wall_s` and `busy` are of use only if it was not interrupted.
     """
     jobs = [
         job for path in sorted(Path(results, "benchmarks").rglob("*.tsv")) for job in read(path)
     ]
     if not jobs:
         raise DataError(f"{results}/benchmarks has no job's figures: run the workflow there first")
+    add_earlier_parts(jobs, results)
     by_stage = pandas.DataFrame(jobs).groupby("stage")
     order = [stage for stage in STAGES if stage in by_stage.groups]
     frame = by_stage.agg(jobs=("core_s", "size"), core_s=("core_s", "sum"), longest_s=("s", "max"))
@@ -47,7 +51,7 @@ def summary(results: str, cores: int) -> dict:
 
 def read(path: Path) -> list[dict]:
     """A job's seconds, core-seconds, start and end; nothing of a file that is not a job's figures."""
-    stage, _ = named(str(path))
+    stage, name = named(str(path))
     if stage not in STAGES:
         return []
     with path.open(newline="") as file:
@@ -58,7 +62,26 @@ def read(path: Path) -> list[dict]:
         return []
     end = path.stat().st_mtime
     core = core or seconds
-    return [{"stage": stage, "s": seconds, "core_s": core, "start": end - seconds, "end": end}]
+    times = {"s": seconds, "core_s": core, "start": end - seconds, "end": end}
+    return [{"stage": stage, "model": name.split("/")[0], **times}]
+
+
+def add_earlier_parts(jobs: list[dict], results: str):
+    """What Snakemake's figures of trainings lack: they are of a job's last start alone.
+
+    run.json beside the weights has the seconds of a whole training. Where a model's sum to more than its
+    jobs of that stage took, these are scaled up to it.
+    """
+    of_model, trained = defaultdict(list), defaultdict(float)
+    for job in jobs:
+        of_model[job["stage"], job["model"]].append(job)
+    for run in map(read_json, Path(results).rglob(RUN)):
+        if "seconds" in run:
+            trained[run["stage"], run["model"]] += run["seconds"]
+    for key, own in of_model.items():
+        factor = max(1.0, trained[key] / sum(job["s"] for job in own))
+        for job in own:
+            job["s"], job["core_s"] = job["s"] * factor, job["core_s"] * factor
 
 
 def report(runs: dict) -> str:
