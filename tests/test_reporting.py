@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -147,10 +148,11 @@ def expected_cells(settings, variant, speed) -> list[str]:
     for group, names in (("GLUE", tasks.GLUE_AVERAGED), ("Token", tasks.TOKEN)):
         ours = by_hand(settings, variant.name, names)
         average = reference and reference[f"{group}/Mean (std)"]
+        mark = "†" * (ours["measured"] < ours["majority"] + 5)
         cells += [
-            f"{ours['measured']:.1f} ({ours['std']:.1f}, {ours['std_training']:.1f})",
+            f"{ours['measured']:.1f}{mark} ({ours['std']:.1f}, {ours['std_training']:.1f})",
             f"{average['value']} ({average['std']})" if average else "-",
-            f"{ours['max']:.1f}",
+            f"{ours['max']:.1f}{mark}",
             reference[f"{group}/Max"]["value"] if reference else "-",
         ]
     ratio = speed["models"][variant.name]["speedup"]
@@ -179,7 +181,7 @@ def test_md_and_tex_print_these_numbers_and_the_papers_in_the_grids_order(full):
 
     def plain(i, cell):
         between = " to " if i == 10 else ", "
-        cell = re.sub(r"\\textbf{(.*)}", r"\1", cell)
+        cell = re.sub(r"\\textbf{(.*)}", r"\1", cell).replace(r"$^\dagger$", "†")
         cell = re.sub(r"\$\^{(.*)}_{(.*)}\$", rf" (\2{between}\1)", cell)
         return re.sub(r"\\textsubscript{(.*)}", r" (\1)", cell)
 
@@ -215,6 +217,26 @@ def test_composition_changes_nothing_at_n_1(full):
     ]
     assert len(stds) == 3 * (2 + 2 * len(tasks.AVERAGED))
     assert set(stds) == {0.0}
+
+
+def test_what_is_near_the_majority_class_is_never_bold(full):
+    """The best of each N among the others is, in each column of means that is ours."""
+    lines = (full[1] / "table1.md").read_text().splitlines()
+    rows = [
+        [c.strip() for c in line.split("|")[1:-1]] for line in lines if re.match(r"\| [^:]", line)
+    ]
+    head = rows[0]
+    rows = [
+        row for row in rows if row[1].isdigit() and "Modern" not in row[0]
+    ]  # a block of its own
+    kinds = set()
+    for column, n in product(("GLUE mean", "Token mean"), {row[1] for row in rows}):
+        cells = [row[head.index(column)] for row in rows if row[1] == n]
+        learnt = {c: float(c.strip("*").split()[0]) for c in cells if "†" not in c}
+        best = [c for c, value in learnt.items() if value == max(learnt.values())]
+        assert [c for c in cells if "**" in c] == best, (column, n)
+        kinds.add((len(learnt) == 0, len(learnt) == len(cells)))
+    assert kinds == {(True, False), (False, False), (False, True)}  # none, some, all have learnt
 
 
 def test_bold_is_where_the_paper_has_it(full):

@@ -9,7 +9,7 @@ from muxplm import tasks
 from muxplm.experiments import Variant
 from muxplm.files import as_written
 from muxplm.reporting import captions
-from muxplm.reporting.cells import GROUPS, Sources, paper_of, row
+from muxplm.reporting.cells import GROUPS, LEARNT, Sources, paper_of, row
 from muxplm.reporting.layout import Column
 from muxplm.reporting.scores import aggregate, headline, read_result
 from muxplm.reporting.statistics import Cells, components, over_tasks
@@ -256,8 +256,6 @@ def variance_notes(sources: Sources) -> list[str]:
 
 
 # --- What was learnt ---------------------------------------------------------------------------
-
-LEARNT = 5.0  # points above always answering the most frequent label
 
 
 def learnt(sources: Sources, variant: Variant):

@@ -5,7 +5,7 @@ import pandas as pd
 from muxplm import experiments, tasks
 from muxplm.experiments import SIZES, Target
 from muxplm.reporting import paper
-from muxplm.reporting.cells import Sources
+from muxplm.reporting.cells import LEARNT, UNLEARNT, Sources
 from muxplm.settings import Settings
 
 BEST = (
@@ -18,7 +18,8 @@ WITHIN_STD = (
 )
 MAJORITY = (
     "Majority class: what always answering the training set's most frequent label (its mean, where "
-    "labels are numbers) scores."
+    f"labels are numbers) scores. {UNLEARNT}: less than {LEARNT:g} points above it, and never bold, "
+    "since the order of such scores says nothing."
 )
 RATE = "Rate: the weight of token retrieval beside masked LM in pre-training."
 

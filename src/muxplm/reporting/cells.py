@@ -21,6 +21,9 @@ TIDY = [
     *("paper", "paper_std", "paper_max", "difference"),
 ]
 
+# A score fewer points above always answering the most frequent label says little, and is marked so.
+LEARNT, UNLEARNT = 5.0, "†"
+
 # Averages: over the paper's seven tasks, over all nine, over the two of tagging.
 GROUPS = {"GLUE": tasks.GLUE_AVERAGED, "GLUE-all": tasks.GLUE, "Token": tasks.TOKEN}
 

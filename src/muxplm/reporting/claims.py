@@ -7,7 +7,8 @@ import pandas as pd
 from muxplm.experiments import targets
 from muxplm.files import DataError, write_text
 from muxplm.reporting import captions
-from muxplm.reporting.analyses import LEARNT, MEAN_GROUPS
+from muxplm.reporting.analyses import MEAN_GROUPS
+from muxplm.reporting.cells import LEARNT, UNLEARNT
 from muxplm.reporting.inequalities import Claim, read_claims
 from muxplm.reporting.layout import TO
 from muxplm.reporting.pages import render
@@ -29,7 +30,6 @@ from muxplm.settings import Settings
 COLOURS = {HOLDS: "#d5ecd9", FAILS: "#f6d5cf", UNDECIDED: "#faeec6", NOT_RUN: "#e4e4e4"}
 TITLE = "The paper's claims and what was measured"
 PERCENT = f"{100 * LEVEL:g} %"  # of intervals
-UNLEARNT = "†"  # after a score
 
 
 def write_claims(settings: Settings):

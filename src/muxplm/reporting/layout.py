@@ -24,13 +24,16 @@ class Number:
     value: str
     spread: tuple[str, ...] = ()
     between: str = TO
+    mark: str = ""
 
     def __str__(self):
-        return f"{self.value} ({self.between.join(self.spread)})" if self.spread else self.value
+        value = self.value + self.mark
+        return f"{value} ({self.between.join(self.spread)})" if self.spread else value
 
     def latex(self) -> str:
         # Indices take half the width of brackets; only so do twelve columns fit a page.
         value = self.value.replace("-", "$-$") if self.value != "-" else "-"
+        value += escape_latex(self.mark)
         if len(self.spread) == 2:
             return "{0}$^{{{2}}}_{{{1}}}$".format(value, *self.spread)
         return value + "".join(f"\\textsubscript{{{std}}}" for std in self.spread)
@@ -75,11 +78,11 @@ class Column:
         return ", " if "std_training" in self.spread else TO
 
 
-def number(value: float, spread=(), digits: int = 1, between: str = TO) -> Number:
+def number(value: float, spread=(), digits: int = 1, between: str = TO, mark: str = "") -> Number:
     if pd.isna(value):
         return Number("-")
     bounds = (f"{bound:.{digits}f}" for bound in spread if not pd.isna(bound))
-    return Number(f"{value:.{digits}f}", tuple(bounds), between)
+    return Number(f"{value:.{digits}f}", tuple(bounds), between, mark)
 
 
 def best_printed(values: np.ndarray, stds: np.ndarray) -> np.ndarray:
@@ -156,7 +159,7 @@ def _alignment(column: tuple[str, str], longest: float) -> str:
 def _longest(cells: pd.Series, column: tuple[str, str]) -> float:
     """Characters of the widest cell of a column; a spread is printed in half the width."""
     widths = [
-        len(cell.value) + len(max(cell.spread, default="")) / 2
+        len(cell.value + cell.mark) + len(max(cell.spread, default="")) / 2
         if isinstance(cell, Number)
         else len(cell)
         for cell in cells
@@ -196,7 +199,7 @@ def escape_latex(text: str) -> str:
     """Plain text for LaTeX. (Styler escapes cells, but not captions.)"""
     special = {character: f"\\{character}" for character in "&%$#_{}"}
     named = {"~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "\\": "\\textbackslash{}"}
-    named |= {"±": "$\\pm$", "×": "$\\times$", "Δ": "$\\Delta$", "≥": "$\\geq$"}
+    named |= {"±": "$\\pm$", "×": "$\\times$", "Δ": "$\\Delta$", "≥": "$\\geq$", "†": "$^\\dagger$"}
     return text.translate(str.maketrans(special | named))
 
 

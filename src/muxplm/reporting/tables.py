@@ -14,7 +14,7 @@ from muxplm.axes import Axes
 from muxplm.experiments import FAMILIES, SIZES
 from muxplm.files import write_text
 from muxplm.reporting import captions, paper
-from muxplm.reporting.cells import Sources, tidy
+from muxplm.reporting.cells import LEARNT, UNLEARNT, Sources, tidy
 from muxplm.reporting.designs import BLOCKS, DESIGNS, NAMES, TEXT_TABLES, Design
 from muxplm.reporting.layout import (
     OURS,
@@ -143,8 +143,13 @@ def _lay_out(table, lines: list[Line], design: Design, columns: list[Column], ca
         for side in _sides(design, column):
             key = (column.heading, side or column.lower)
             found = [_look_up(by_cell, line, column, side) for line in lines]
-            cells[key] = [number(*cell, column.digits, column.between) for cell in found]
-            values[key] = np.array([value for value, _ in found], dtype=float)
+            marks = [_mark(by_cell, line, column, side) for line in lines]
+            cells[key] = [
+                number(*cell, column.digits, column.between, mark)
+                for cell, mark in zip(found, marks, strict=True)
+            ]
+            ranked = [-np.inf if m else value for (value, _), m in zip(found, marks, strict=True)]
+            values[key] = np.array(ranked, dtype=float)
             stds[key] = np.array([spread[0] if spread else 0.0 for _, spread in found], dtype=float)
     groups = [(line.block, line.group, line.source) for line in lines]
     bold = embolden(values, stds, groups, design.bold)
@@ -172,6 +177,14 @@ def _look_up(by_cell: dict, line: Line, column: Column, side: str) -> tuple[floa
     if source == PAPER:
         return row[column.paper], [row[bound] for bound in column.paper_spread]
     return row[column.field], [row[bound] for bound in column.spread]
+
+
+def _mark(by_cell: dict, line: Line, column: Column, side: str) -> str:
+    """Of a cell of ours whose model has hardly learnt the task, whichever field it prints."""
+    row = by_cell.get((line.model, column.column))
+    if row is None or PAPER in (side, line.source):
+        return ""
+    return UNLEARNT if row["measured"] < row["majority"] + LEARNT else ""
 
 
 def _cited(sources: Sources) -> pd.DataFrame:

@@ -12,8 +12,7 @@ import pandas as pd
 
 from muxplm.experiments import Variant, targets
 from muxplm.reporting import paper
-from muxplm.reporting.analyses import LEARNT
-from muxplm.reporting.cells import Sources
+from muxplm.reporting.cells import LEARNT, Sources
 from muxplm.reporting.inequalities import Cited, Claim, Inequality
 from muxplm.reporting.quantities import QUANTITIES, ROUNDS, NotRun
 from muxplm.reporting.statistics import (
