@@ -132,7 +132,7 @@ def _caption(sources: Sources, table: pd.DataFrame) -> str:
     guess = (
         "Interpolation: each combination of N and sparsity that others surround is left out and taken "
         "from those, score linear in both, speed-up in their logarithms; picked by that, shown as "
-        "measured. Regret: the fastest one's speed-up over the pick's, below 1 where the pick loses "
+        "measured. Regret: the fastest one's speed-up over the pick's, below 1 only if the pick loses "
         f"more than it may. Left out, scores are missed by {errors['score_error']:.1f} points on "
         f"average, speed-ups by {errors['speedup_error']:.0%}."
         if table["guessed"].any()
