@@ -10,7 +10,10 @@ from muxplm.cli import app
 
 PUBLISHED = ROOT / "docs/results"
 MINI = [f"config/mini{part}.yaml" for part in ("", "-pruned", "-part")] + ["data.yaml"]
-RUNS = {"mini": ("results/mini", MINI), "default": ("results", ["config/pruned.yaml"])}  # folder of results, configs
+RUNS = {  # folder of results, configs
+    "mini": ("results/mini", MINI),
+    "default": ("results", ["config/pruned.yaml"]),
+}
 TABLES = [(run, path.stem) for run in RUNS for path in sorted(PUBLISHED.glob(f"{run}/tables/*.md"))]
 
 
