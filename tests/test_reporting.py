@@ -225,10 +225,8 @@ def test_what_is_near_the_majority_class_is_never_bold(full):
     rows = [
         [c.strip() for c in line.split("|")[1:-1]] for line in lines if re.match(r"\| [^:]", line)
     ]
-    head = rows[0]
-    rows = [
-        row for row in rows if row[1].isdigit() and "Modern" not in row[0]
-    ]  # a block of its own
+    head = rows[0]  # ModernBERT's rows are a block of their own
+    rows = [row for row in rows if row[1].isdigit() and "Modern" not in row[0]]
     kinds = set()
     for column, n in product(("GLUE mean", "Token mean"), {row[1] for row in rows}):
         cells = [row[head.index(column)] for row in rows if row[1] == n]

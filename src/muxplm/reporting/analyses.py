@@ -9,7 +9,7 @@ from muxplm import tasks
 from muxplm.experiments import Variant
 from muxplm.files import as_written
 from muxplm.reporting import captions
-from muxplm.reporting.cells import GROUPS, LEARNT, Sources, paper_of, row
+from muxplm.reporting.cells import GROUPS, LEARNT, Sources, hardly_learnt, paper_of, row
 from muxplm.reporting.layout import Column
 from muxplm.reporting.scores import aggregate, headline, read_result
 from muxplm.reporting.statistics import Cells, components, over_tasks
@@ -267,7 +267,7 @@ def learnt(sources: Sources, variant: Variant):
     own = headline(sources.of(variant))
     cells = own.groupby(["task", "training_seed"])[["value", "majority"]].mean()
     counted = cells[cells.index.isin(tasks.GLUE_AVERAGED, level="task")]
-    above = counted["value"] - counted["majority"] >= LEARNT
+    above = ~hardly_learnt(counted["value"], counted["majority"])
     yield row(variant, "learnt", {"mean": int(above.sum()), "n": len(above)})
     for task, of_task in cells.groupby("task", sort=False):
         values = of_task["value"].droplevel("task")

@@ -21,11 +21,16 @@ TIDY = [
     *("paper", "paper_std", "paper_max", "difference"),
 ]
 
-# A score fewer points above always answering the most frequent label says little, and is marked so.
+# Fewer points above always answering the most frequent label say little; such a score is marked.
 LEARNT, UNLEARNT = 5.0, "†"
 
 # Averages: over the paper's seven tasks, over all nine, over the two of tagging.
 GROUPS = {"GLUE": tasks.GLUE_AVERAGED, "GLUE-all": tasks.GLUE, "Token": tasks.TOKEN}
+
+
+def hardly_learnt(score, majority):
+    """Whether a score, or each of several, is less than LEARNT points above the majority class."""
+    return score < majority + LEARNT
 
 
 @dataclass(frozen=True)

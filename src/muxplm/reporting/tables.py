@@ -14,7 +14,7 @@ from muxplm.axes import Axes
 from muxplm.experiments import FAMILIES, SIZES
 from muxplm.files import write_text
 from muxplm.reporting import captions, paper
-from muxplm.reporting.cells import LEARNT, UNLEARNT, Sources, tidy
+from muxplm.reporting.cells import UNLEARNT, Sources, hardly_learnt, tidy
 from muxplm.reporting.designs import BLOCKS, DESIGNS, NAMES, TEXT_TABLES, Design
 from muxplm.reporting.layout import (
     OURS,
@@ -184,7 +184,7 @@ def _mark(by_cell: dict, line: Line, column: Column, side: str) -> str:
     row = by_cell.get((line.model, column.column))
     if row is None or PAPER in (side, line.source):
         return ""
-    return UNLEARNT if row["measured"] < row["majority"] + LEARNT else ""
+    return UNLEARNT if hardly_learnt(row["measured"], row["majority"]) else ""
 
 
 def _cited(sources: Sources) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from muxplm.experiments import Variant, targets
 from muxplm.reporting import paper
-from muxplm.reporting.cells import LEARNT, Sources
+from muxplm.reporting.cells import Sources, hardly_learnt
 from muxplm.reporting.inequalities import Cited, Claim, Inequality
 from muxplm.reporting.quantities import QUANTITIES, ROUNDS, NotRun
 from muxplm.reporting.statistics import (
@@ -216,7 +216,7 @@ def _ours(claim: Claim, inequality: Inequality, found: Estimate | NotRun, eviden
     samples = [evidence[key] for key in keys(claim, inequality)]
     levels = [s.means.mean() if isinstance(s, Cells) else np.median(s) for s in samples]
     unlearnt = [
-        bool(isinstance(s, Cells) and level < s.majority + LEARNT)
+        bool(isinstance(s, Cells) and hardly_learnt(level, s.majority))
         for s, level in zip(samples, levels, strict=True)
     ]
     n = samples[0].seeds if isinstance(samples[0], Cells) else len(samples[0])
