@@ -80,7 +80,8 @@ def mirror_with(folder: Path, task: str, **rows: dict):
 
 TRAINED = ("prime", "pretrain", "finetune", "score")
 PLANNED = {
-    "A multiplexer": stages_of("mux-bert-base-n5-sign", *TRAINED) | {("tables", "table5")},
+    "A multiplexer": stages_of("mux-bert-base-n5-sign", *TRAINED)
+    | {("tables", "table5"), ("throughput", "ablations")},
     "An encoder": stages_of("mux-deberta-base-n10", *TRAINED)
     | stages_of("deberta-base", *TRAINED[1:])
     | {("tables", "table1"), ("throughput", "base")},

@@ -325,7 +325,8 @@ def test_the_page_on_extending_adds_a_row_to_the_ablation(copy):
     assert done.returncode == 0, done.stdout[-3000:]
     ran = {(job.stage, job.model) for job in copy.ran()}
     assert ran == stages_of(model, "prime", "pretrain", "finetune", "score") | {
-        ("tables", "table5")
+        ("tables", "table5"),
+        ("throughput", "ablations"),
     }
     table = (copy.folder / copy.settings().paths.table("table5", "md")).read_text()
     assert re.search(r"\| 2 +\| sign +\| RSA ", table)

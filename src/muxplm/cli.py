@@ -143,7 +143,7 @@ def score(
 
 @app.command()
 def throughput(
-    timed: Annotated[str, typer.Argument(help="Which models: base, sizes or pruned.")],
+    timed: Annotated[str, typer.Argument(help="Which models: base, sizes, ablations or pruned.")],
     config: Files = (),
     recipe: Recipe = "",
 ):

@@ -216,6 +216,7 @@ _PREFIX, _CONTEXTUAL = {"demultiplexer": "prefix"}, {"multiplexer": "contextual"
 _RATES = ({}, *({"retrieval_rate": rate} for rate in (0.1, 0.2, 0.5)))
 _MULTIPLEXED = ("tmux", "mux-bert", "mux-electra")
 _DESIGNS = ({}, _PREFIX, _CONTEXTUAL)
+_ABLATION = Target("Ablation", ("mux-bert",), changes=_DESIGNS, timed="ablations", ablations=True)
 _TASKS = ("mnli", "qnli", "qqp", "sst2", "stsb", *TOKEN)  # of pruned models
 _PRUNED = Target("Pruning", _BERTS, tasks=_TASKS, timed="pruned", pruned=({},), about_pruning=True)
 
@@ -238,7 +239,7 @@ TABLES = {
     "table4": Target(
         "Ensembling", ("mux-bert", "mux-electra"), tasks=("mnli", "qqp"), needs=("ensembles",)
     ),
-    "table5": Target("Ablation", ("mux-bert",), changes=_DESIGNS, ablations=True),
+    "table5": _ABLATION,
     "table6": Target("Composition seeds", ("mux-electra", "mux-bert"), tasks=GLUE_AVERAGED),
     "table7": Target(
         "Pre-training hyper-parameters",
@@ -321,6 +322,7 @@ DEMO = Variant("mux-bert", n=10)  # what `muxplm demo` reads with, once it is pr
 TIMED = {
     "base": TABLES["table1"],
     "sizes": Target("Model sizes", ("bert", "tmux", "mux-bert"), SIZES),
+    "ablations": replace(_ABLATION, families=_BERTS),
     "pruned": FIGURES["frontier"],
 }
 
