@@ -19,7 +19,7 @@ from muxplm.reporting.claims import write_claims
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 WITHOUT_PROFILE = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-BUILT = ["table1", "table2", "table10", "composition", "tokens", "pareto_glue"]
+BUILT = ["table1", "table2", "table5", "table10", "composition", "tokens", "pareto_glue"]
 
 
 def make_report(copy: Copy) -> subprocess.CompletedProcess:
