@@ -10,10 +10,14 @@ from muxplm.cli import app
 
 PUBLISHED = ROOT / "docs/results"
 MINI = [f"config/mini{part}.yaml" for part in ("", "-pruned", "-part")] + ["data.yaml"]
-PRUNED = ("pruning", "budgets")  # on mini of N = 1, 2 and 5: no other was timed beside them
 RUNS = {  # folder of results, configs
     "mini": ("results/mini", MINI),
     "default": ("results", ["config/pruned.yaml"]),
+}
+# Without mini-part.yaml: what it adds was not timed beside the pruned models.
+OTHERWISE = {
+    ("mini", table): [config for config in MINI if "part" not in config]
+    for table in ("pruning", "budgets")
 }
 TABLES = [(run, path.stem) for run in RUNS for path in sorted(PUBLISHED.glob(f"{run}/tables/*.md"))]
 
@@ -37,8 +41,7 @@ def folder(tmp_path_factory):
 def make(folder, monkeypatch, run, *command: str):
     monkeypatch.chdir(folder(run))
     results, configs = RUNS[run]
-    if run == "mini" and command[-1] in PRUNED:
-        configs = [config for config in configs if "part" not in config]
+    configs = OTHERWISE.get((run, command[-1]), configs)
     done = CliRunner().invoke(app, [*command, *(part for c in configs for part in ("--config", c))])
     assert done.exit_code == 0, done.output
     return folder(run) / results
