@@ -130,7 +130,7 @@ def preset(path: Path) -> dict:
         ),
         (
             {"overrides": {"mux-bert-base-n3": {}}},
-            "config: overrides.mux-bert-base-n3: no such variant in this config; did you mean "
+            "config: overrides.mux-bert-base-n3: no such variant; did you mean "
             "'mux-bert-base-n",
         ),
         (
@@ -248,7 +248,15 @@ def test_data_that_is_not_there_or_not_pinned_is_named_before_anything_runs(chan
 def test_presets_are_valid(path):
     settings = validate(preset(path))
     assert settings.variants
-    assert set(settings.overrides) <= set(settings.variants)
+
+
+def test_a_config_may_leave_out_what_the_one_below_overrides():
+    override = {"overrides": {"electra-base": {"finetune": {"rows": 3}}}}
+    settings = validate(merged(override))
+    assert settings.training("finetune", "electra-base").rows == 3
+    assert settings.training("finetune", "bert-base").rows != 3
+    for left_out in ({"families": ["mux-bert"]}, {"sizes": ["small"]}, {"instances": [2]}):
+        assert "electra-base" not in validate(merged(override | left_out)).variants
 
 
 def test_only_the_default_owns_the_results_folder():

@@ -111,12 +111,12 @@ class Settings(Section):
             for name in set(self.without) - set(every):
                 hint = nearest(name, every)
                 raise ValueError(f"without: there is no variant {name} in this config{hint}")
-        variants = self.variants if self.overrides else {}
+        every = _every_variant(self.axes) if self.overrides else {}
         for name, stages in self.overrides.items():
-            if name not in variants:
-                hint = nearest(name, variants)
-                raise ValueError(f"overrides.{name}: no such variant in this config{hint}")
-            _check_overrides(self, name, stages)
+            if name in self.variants:
+                _check_overrides(self, name, stages)
+            elif name not in every:
+                raise ValueError(f"overrides.{name}: no such variant{nearest(name, every)}")
         return self
 
     @property
@@ -203,6 +203,14 @@ def merge(base: dict, change: dict) -> dict:
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = merge(merged[key], value) if both else copy.deepcopy(value)
     return merged
+
+
+def _every_variant(axes: Axes) -> dict[str, Variant]:
+    """With those of other families, sizes and N: the config below may override what this leaves out."""
+    instances = tuple({1, 2, 5, 10, *axes.instances})
+    families, sizes = tuple(experiments.FAMILIES), experiments.SIZES
+    wide = replace(axes, families=families, sizes=sizes, instances=instances, without=())
+    return experiments.grid(wide)
 
 
 def _check_overrides(settings: Settings, name: str, stages: dict):
