@@ -130,8 +130,7 @@ def preset(path: Path) -> dict:
         ),
         (
             {"overrides": {"mux-bert-base-n3": {}}},
-            "config: overrides.mux-bert-base-n3: no such variant; did you mean "
-            "'mux-bert-base-n",
+            "config: overrides.mux-bert-base-n3: no such variant; did you mean 'mux-bert-base-n",
         ),
         (
             {"overrides": {"bert-base": {"finetuning": {}}}},
