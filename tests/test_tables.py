@@ -135,7 +135,9 @@ def test_a_dialects_difference_is_paired_over_training_seeds(grid):
 def test_the_luck_of_pretraining_beside_that_of_finetuning(grid):
     settings, folder = grid
     table = tidy(folder, "pretrainings")
-    for family, of_group in product(("bert", "electra", "mux-bert"), (tasks.GLUE_AVERAGED, tasks.TOKEN)):
+    for family, of_group in product(
+        ("bert", "electra", "mux-bert"), (tasks.GLUE_AVERAGED, tasks.TOKEN)
+    ):
         group = "Token" if of_group is tasks.TOKEN else "GLUE"
         models = [v.name for v in variants_of(settings, "pretrainings") if v.family == family]
         assert len(models) == 3
