@@ -13,6 +13,7 @@ MINI = [f"config/mini{part}.yaml" for part in ("", "-pruned", "-part")] + ["data
 RUNS = {  # folder of results, configs
     "mini": ("results/mini", MINI),
     "default": ("results", ["config/pruned.yaml"]),
+    "again": ("results", ["config/pretrainings.yaml"]),
 }
 # Without mini-part.yaml: what it adds was not timed beside the pruned models.
 OTHERWISE = {

@@ -212,7 +212,7 @@ class Target:
 
 _ALL = ("bert", "electra", "tmux", "mux-bert", "mux-electra")
 _BERTS = ("bert", "mux-bert")
-_LUCKY = ("bert", "electra", "mux-bert")  # whose pre-trainings are repeated, at N = 2
+_REPEATED = ("bert", "electra", "mux-bert")  # whose pre-trainings are repeated, at N = 2
 _RATES = ({}, *({"retrieval_rate": rate} for rate in (0.1, 0.2, 0.5)))
 _MULTIPLEXED = ("tmux", "mux-bert", "mux-electra")
 _DESIGNS = ({}, {"demultiplexer": "prefix"}, {"multiplexer": "contextual"})
@@ -285,7 +285,7 @@ TABLES = {
     ),
     "dialects": Target("The released dialect", ("mux-bert",), tasks=GLUE + TOKEN, dialects=True),
     "pretrainings": Target(
-        "The luck of pre-training", _LUCKY, instances=(2,), pretrainings=True, released=False
+        "The luck of pre-training", _REPEATED, instances=(2,), pretrainings=True, released=False
     ),
     "pruning": _PRUNED,
     "budgets": replace(_PRUNED, title="The fastest model within a loss"),
