@@ -207,7 +207,7 @@ def merge(base: dict, change: dict) -> dict:
 
 def _every_variant(axes: Axes) -> dict[str, Variant]:
     """With those of other families, sizes and N: the config below may override what this leaves out."""
-    instances = tuple({1, 2, 5, 10, *axes.instances})
+    instances = tuple({1, 2, 5, 10, *axes.instances})  # the paper's, and the config's own
     families, sizes = tuple(experiments.FAMILIES), experiments.SIZES
     wide = replace(axes, families=families, sizes=sizes, instances=instances, without=())
     return experiments.grid(wide)
