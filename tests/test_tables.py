@@ -258,7 +258,7 @@ def test_the_majority_class_has_the_first_row_and_is_never_the_best(grid, name):
         [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()[2:5:2]
     )
     assert row.count("majority class") == 1 and text.count("majority class") == 1 + (
-        name == "learnt"
+        name in ("learnt", "pretrainings")  # whose notes have it
     )
     assert "**" not in "".join(row) and "majority class" not in (folder / f"{name}.csv").read_text()
     shown = dict(zip(head, row, strict=True))
@@ -295,6 +295,13 @@ def test_what_was_learnt_is_counted_by_training_and_task(grid):
         counts.append(count)
     assert 0 < min(counts) < max(counts) < 21  # cells of both kinds
     assert "of the 21 pairs" in words(folder, "learnt")
+    again = tidy(folder, "pretrainings")  # counts the same, of further pre-trainings too
+    for variant in variants_of(settings, "pretrainings"):
+        assert again[variant.name, "learnt"]["n"] == "21"
+        if (variant.name, "learnt") in table:
+            both = (found[variant.name, "learnt"]["measured"] for found in (table, again))
+            assert len(set(both)) == 1
+    assert "of the 21 pairs" in words(folder, "pretrainings")
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ("table1", "table7", "table8")])

@@ -167,11 +167,12 @@ def dialect_notes(sources: Sources) -> list[str]:
 
 
 def pretrainings(sources: Sources, variant: Variant):
-    """Beside the first of a model's pre-trainings: how far all lie apart, and what chance explains.
+    """Of each pre-training how much is learnt; beside a model's first how far apart all lie, and why.
 
     apart: std of their means. fine-tuning: the standard error that fine-tuning's seeds give each mean,
     root mean square. Both of the average over a group's tasks.
     """
+    yield _how_many(variant, _by_training(headline(sources.of(variant))))
     seeds = sources.settings.pretraining_seeds
     if variant.pretraining_seed != seeds[0]:
         return
@@ -191,7 +192,8 @@ def pretrainings(sources: Sources, variant: Variant):
         yield row(variant, f"{group}/fine-tuning", {"mean": chance**0.5, "n": len(found)})
 
 
-PRETRAINING_COLUMNS = [
+_LEARNT_COLUMN = Column("Learnt", "learnt", spread=(), paper=None, digits=0)
+PRETRAINING_COLUMNS = [_LEARNT_COLUMN] + [
     column
     for group in MEAN_GROUPS
     for column in (
@@ -210,7 +212,8 @@ def pretraining_notes(sources: Sources) -> list[str]:
         "Seed: of priming and pre-training. Means have their std over training seeds of fine-tuning, "
         "averaged over tasks. Beside a model's first row: the std between its pre-trainings' means, and "
         "the std that fine-tuning's own chance would give them. What the first has beyond the second is "
-        "the luck of pre-training, which no interval of another table covers.",
+        "the luck of pre-training, which no interval of another table covers. "
+        + _learnt_note(sources),
     ]
 
 
@@ -261,14 +264,10 @@ def variance_notes(sources: Sources) -> list[str]:
 def learnt(sources: Sources, variant: Variant):
     """Each task's mean, lowest and highest over trainings, composition averaged out; how many learnt.
 
-    "task/seed" is one training alone. A training has learnt if it is `LEARNT` points or more above the
-    majority class; counted are those of the tasks that the paper averages over.
+    "task/seed" is one training alone.
     """
-    own = headline(sources.of(variant))
-    cells = own.groupby(["task", "training_seed"])[["value", "majority"]].mean()
-    counted = cells[cells.index.isin(tasks.GLUE_AVERAGED, level="task")]
-    above = ~hardly_learnt(counted["value"], counted["majority"])
-    yield row(variant, "learnt", {"mean": int(above.sum()), "n": len(above)})
+    cells = _by_training(headline(sources.of(variant)))
+    yield _how_many(variant, cells)
     for task, of_task in cells.groupby("task", sort=False):
         values = of_task["value"].droplevel("task")
         baseline = {"majority": of_task["majority"].iloc[0]}
@@ -278,19 +277,40 @@ def learnt(sources: Sources, variant: Variant):
             yield row(variant, f"{task}/{seed}", {"mean": value, "n": 1, **baseline})
 
 
+def _by_training(own):
+    """Scores and majority classes by task and training seed, composition averaged out."""
+    return own.groupby(["task", "training_seed"])[["value", "majority"]].mean()
+
+
+def _how_many(variant: Variant, cells):
+    """A training has learnt if it is `LEARNT` points or more above the majority class.
+
+    Counted are those of the tasks that the paper averages over.
+    """
+    counted = cells[cells.index.isin(tasks.GLUE_AVERAGED, level="task")]
+    above = ~hardly_learnt(counted["value"], counted["majority"])
+    return row(variant, "learnt", {"mean": int(above.sum()), "n": len(above)})
+
+
 def learnt_columns(sources: Sources) -> list[Column]:
     look = {"spread": ("low", "high"), "paper": None, "digits": 0}
-    counted = Column("Learnt", "learnt", **look | {"spread": ()})
-    return [counted, *(Column(tasks.TASKS[t].title, t, **look) for t in sources.tasks)]
+    return [_LEARNT_COLUMN, *(Column(tasks.TASKS[t].title, t, **look) for t in sources.tasks)]
 
 
 def learnt_notes(sources: Sources) -> list[str]:
     seeds = len(sources.settings.training_seeds)
-    averaged = [task for task in sources.tasks if task in tasks.GLUE_AVERAGED]
     return [
         f"Scores: the mean over {captions.count(seeds, 'training seed')}, with the lowest and the "
-        "highest, each averaged over composition seeds. Learnt: in how many of the "
-        f"{captions.count(seeds * len(averaged), 'pair')} of training seed and averaged GLUE task the "
-        f"score is {LEARNT:g} points or more above the majority class. A difference between cells that "
-        "have not learnt says nothing.",
+        "highest, each averaged over composition seeds. "
+        + _learnt_note(sources)
+        + " A difference between cells that have not learnt says nothing.",
     ]
+
+
+def _learnt_note(sources: Sources) -> str:
+    averaged = [task for task in sources.tasks if task in tasks.GLUE_AVERAGED]
+    pairs = len(sources.settings.training_seeds) * len(averaged)
+    return (
+        f"Learnt: in how many of the {captions.count(pairs, 'pair')} of training seed and averaged GLUE "
+        f"task the score is {LEARNT:g} points or more above the majority class."
+    )
