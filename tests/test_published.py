@@ -15,6 +15,7 @@ RUNS = {  # folder of results, configs
     "mini": ("results/mini", MINI),
     "default": ("results", ["config/pruned.yaml"]),
     "again": ("results", ["config/pretrainings.yaml"]),
+    "long-finetuning": ("results/long-finetuning", ["config/long-finetuning.yaml"]),
 }
 # The other way round: the grid of mini-pruned.yaml, whose models were timed beside the pruned ones.
 OTHERWISE = {
