@@ -1,5 +1,6 @@
 """Settings: each mistake is one line that names the key; recipes change only when they must."""
 
+import re
 from pathlib import Path
 
 import jsonschema
@@ -273,6 +274,15 @@ def test_the_schema_file_is_the_settings_schema():
     assert yaml.safe_load(file.read_text()) == configuration.schema(), (
         f"run: muxplm schema > {file.relative_to(ROOT)}"
     )
+
+
+def test_the_page_of_keys_names_every_key():
+    schema = configuration.schema()
+    keys = set(schema["properties"]).union(
+        *(d.get("properties", {}) for d in schema["$defs"].values())
+    )
+    code = re.findall("`([^`]*)`", (ROOT / "config/README.md").read_text())
+    assert keys - set(re.findall(r"\w+", " ".join(code))) == set()
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)

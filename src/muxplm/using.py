@@ -13,7 +13,7 @@ app = typer.Typer()
 
 Format = Annotated[
     Literal["torch", "onnx"],
-    typer.Option("--format", help="onnx needs `pip install 'muxplm[onnx]'`."),
+    typer.Option("--format", help="onnx needs `pip install 'muxplm\\[onnx]'`."),
 ]
 SEED = typer.Option(min=0, max=2**32 - 1, help="Shuffle with this seed.")
 OnnxPrecision = Annotated[Literal["fp32", "int8"], typer.Option(help="Of an ONNX file.")]
