@@ -170,7 +170,7 @@ def test_each_trick_computes_what_the_formulas_say(task, precision):
 
 
 def test_tricks_are_timed_against_the_one_before(a_second_each):
-    found = textbook.time_versions("token", "fp32", 2, 2, 5, 4, TINY)
+    found = textbook.time_versions("token", "fp32", 2, 2, 5, 4, TINY, torch.device("cpu"))
     assert [version["gain"]["median"] for version in found] == [1, 1]
     assert found[0]["version"] == "the formulas"
 
@@ -195,6 +195,8 @@ def test_what_is_no_part_of_the_benchmark_is_named():
     for option, value in (("--models", "mux-brt"), ("--n", "0"), ("--precisions", "fp8")):
         done = CliRunner().invoke(app, ["benchmark", "inference", option, value])
         assert isinstance(done.exception, ConfigError) and option in str(done.exception)
+    done = CliRunner().invoke(app, ["benchmark", "inference", "--batch", "5", "--n", "2,10"])
+    assert "does not fill a row of N = 10: take 10 or more" in str(done.exception)
 
 
 def test_overhead_is_what_is_not_spent_in_the_model(monkeypatch):
@@ -302,9 +304,11 @@ RUN = {
 }
 
 
-def test_a_runs_cost_by_stage(tmp_path):
+def test_a_runs_cost_by_stage(tmp_path, monkeypatch):
     fabricate(tmp_path, RUN)
     found = dag.summary(str(tmp_path), cores=2)
+    monkeypatch.chdir(tmp_path)
+    assert dag.summary(".", cores=2) == found
     assert found["stages"] == [
         {"stage": "pretrain", "jobs": 2, "core_s": 80.0, "longest_s": 50.0},
         {"stage": "finetune", "jobs": 1, "core_s": 20.0, "longest_s": 20.0},

@@ -67,6 +67,9 @@ def test_a_cell_is_made_by_its_own_command():
         (["finetune", "mux-bert-base-n2-cofi0.6"], "is not one that `finetune` makes"),
         (["prune", "mux-bert-base-n2"], "is not one that `prune` makes"),
         (["prune", "mux-bert-base-n2-cofi0.6", "--tasks", "ner"], "task 'ner' is not one of"),
+        (["prime", "mux-bert-base-n2-cofi0.6"], "has no stage prime: take mux-bert-base-n2"),
+        (["muxology", "bert-base-int8"], "has no stage muxology: take bert-base"),
+        (["prime", "bert-base"], "has no stage prime; known: pretrain"),
     ):
         result = CliRunner().invoke(app, [*arguments, "--config", "config/smoke.yaml"])
         assert isinstance(result.exception, ConfigError) and complaint in str(result.exception)

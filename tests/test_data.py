@@ -386,6 +386,14 @@ def test_class_names_in_another_order(tmp_path, monkeypatch, hub):
     assert "renumber them as entailment, not_entailment" in message
 
 
+def test_class_names_as_older_releases_noted_them():
+    """In a list where a feature is one of lists."""
+    tags = {"ner_tags": [{"names": ["O", "B-PER"], "_type": "ClassLabel"}]}
+    noted = {"huggingface": json.dumps({"info": {"features": tags}})}
+    data = pa.table({"ner_tags": [[0, 1]]}).replace_schema_metadata(noted)
+    assert sources._class_names(data, "ner_tags") == ["O", "B-PER"]
+
+
 def test_a_file_without_rows(local, tmp_path):
     empty = pa.table(rows_of("sst2")["train"]).slice(0, 0)
     pq.write_table(empty, tmp_path / "data/glue/sst2/train.parquet")
@@ -439,7 +447,7 @@ def test_a_prepared_task_reads_back(tmp_path):
 def test_an_unprepared_task(tmp_path):
     settings = make_settings(tmp_path)
     read = (rows.read_task, "rte", "train", settings)
-    assert "train.json is missing: run the step" in fault(*read)
+    assert fault(*read).endswith("train.json is missing: run the step that makes it first")
     prepare_both("rte", settings)
     Path(settings.paths.task_data("rte", "train")).with_name("train.parquet").unlink()
     assert "train.parquet is missing: run the step" in fault(*read)

@@ -6,9 +6,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from fabricated import settings_for
 from huggingface_hub import ModelCard
 from transformers import AutoConfig, AutoModel, AutoTokenizer, pipeline
 from typer.testing import CliRunner
@@ -19,6 +21,8 @@ from muxplm.data.prepare import prepare_tokenizer, read_tokenizer
 from muxplm.files import DataError, sha256, write_json
 from muxplm.model_config import model_config
 from muxplm.models.build import CLASSES
+from muxplm.reporting import captions
+from muxplm.reporting.card import _speed
 from muxplm.tasks import TASKS
 from muxplm.training.stages import label_names
 
@@ -155,6 +159,16 @@ def test_the_card_says_what_was_measured_and_on_what(results, tmp_path):
     assert f"at most {LIMIT} tokens" in text and "**The data is synthetic**" in text
     assert "Licence: Apache-2.0." in text and "transformers==" in text
     assert "any length" not in text and "nan" not in text
+
+
+def test_the_card_of_a_model_that_was_timed_alone(tmp_path):
+    """Without a plain model beside it no speed-up is known, and no table's caption has one."""
+    settings = settings_for(tmp_path)
+    timed = {"reference": None, "device": "a machine"}
+    timed["models"] = {"mux-bert-base-n2": {"speedup": {"median": None}}}
+    write_json(settings.paths.throughput("base"), timed)
+    assert _speed(settings, "mux-bert-base-n2") == {"speedup": None}
+    assert "no plain model was timed" in captions.speed(SimpleNamespace(throughput=timed))
 
 
 def test_the_card_of_a_regression_has_no_most_frequent_label(results, tmp_path):

@@ -1,6 +1,7 @@
 """Faults that a run meets: a process in one's way, a full disk, files that are not what they were."""
 
 import json
+import os
 import resource
 import shlex
 import signal
@@ -142,6 +143,16 @@ def test_of_several_processes_none_waits(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("says", checkpoints.NO_LOCKS)
+def test_a_disk_without_locks_takes_trainings(tmp_path, monkeypatch, says):
+    def flock(*_):
+        raise OSError(says, os.strerror(says))
+
+    monkeypatch.setattr(checkpoints.fcntl, "flock", flock)
+    with checkpoints.alone(tmp_path / "a"):
+        assert (tmp_path / "a.lock").exists()
+
+
 # --- A full disk ---------------------------------------------------------------------------------
 
 
@@ -257,6 +268,12 @@ def test_two_versions_in_one_table_are_named(run):
     file.write_text(json.dumps(content))
     _, lines = runs_of("results/tables/table1.tex")
     assert "# more than one version: 0.0.9, 0.1.0" in lines
+
+
+@pytest.mark.parametrize("target", ["muxology_entropy", "training_curves"])
+def test_the_runs_behind_a_figure_of_pre_trained_models(run, target):
+    found, _ = runs_of(f"results/figures/{target}.pdf")
+    assert found[f"prime {MODEL}"][1] == found[f"pretrain {MODEL}"][1] == "current"
 
 
 @pytest.mark.parametrize("path", ["results/tables/table99.tex", "table1.tex", "results/table1.tex"])

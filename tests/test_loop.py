@@ -325,6 +325,13 @@ def test_killed_again_and_again(tmp_path, killed_at):
     assert same(run("mlm", 5, tmp_path / "2", steps=25, save_every=3), whole)
 
 
+def test_what_is_evaluated_at_its_end_is_not_lost_by_then(tmp_path, killed_at, monkeypatch):
+    """The evaluation of a pre-training may be killed as well; its steps are not taken again."""
+    whole = run("mlm", 5, tmp_path, save_every=100)
+    monkeypatch.setattr(loop, "take_step", None)
+    assert same(run("mlm", 5, tmp_path, save_every=100), whole)
+
+
 def test_seconds_count_all_legs(tmp_path, killed_at, monkeypatch):
     clock = iter(range(0, 10**6, 1000))  # each look at it is 1000 seconds later
     monkeypatch.setattr(loop.time, "perf_counter", lambda: next(clock))

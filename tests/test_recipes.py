@@ -353,6 +353,14 @@ def local(folder: Path, listed: bool):
     return settings_with({"data": {"source": "local"}, "data_folder": str(folder)})
 
 
+def test_a_line_without_a_name_is_no_checksum(tmp_path):
+    settings = local(tmp_path, True)
+    before = of_folder(settings)
+    with (tmp_path / "SHA256SUMS").open("a") as file:
+        file.write("\nnothing-else\n")
+    assert of_folder(settings) == before
+
+
 def of_folder(settings) -> dict:
     recipes._files.cache_clear()
     task = {split: recipes.task_data(settings, "sst2", split) for split in hub.SPLITS}

@@ -73,6 +73,18 @@ def run(folder, few, name, table, task):
     return settings, done.stderr
 
 
+@pytest.mark.parametrize(
+    ("family", "size", "task"),
+    [("bert", "base", "sst2"), ("mux-bert", "base", "cola"), ("mux-bert", "large", "sst2")],
+)
+def test_what_was_not_published_fine_tuned_is_named(family, size, task):
+    variant = experiments.Variant(family, size, n=1 if family == "bert" else 2)
+    with pytest.raises(
+        DataError, match=f"of {variant.name} no checkpoint fine-tuned on {task} was"
+    ):
+        published_id(variant, task)
+
+
 def test_nothing_is_primed_or_pretrained(world):
     settings, said = world
     assert said.count("the authors' checkpoint of") == 2  # pre-trained, and fine-tuned

@@ -3,6 +3,7 @@
 from muxplm import config as configuration
 from muxplm import experiments, hub, recipes
 from muxplm.mistakes import ConfigError, nearest
+from muxplm.stages import TRAININGS
 
 PRECISIONS = ("bf16", "fp32", "auto")
 
@@ -26,9 +27,8 @@ def settings_of_job(files, recipe: str, stage: str, *names: str, **cell: str):
         several = key in ("task", "seed")  # "": all
         for name in filter(None, value.split(",")) if several else [value]:
             known(name, names_of[key], titles.get(key, key))
-    if stage in ("prime", "pretrain") and stage not in settings.variants[cell["model"]].stages:
-        made = ", ".join(settings.variants[cell["model"]].stages)
-        raise ConfigError(f"variant {cell['model']} has no stage {stage}; known: {made}")
+    if stage in ("prime", "pretrain", "muxology"):
+        _check_stage(settings.variants[cell["model"]], stage)
     for name in names:
         known(name, experiments.targets(), "table or figure")
     if "task" in cell:
@@ -41,6 +41,15 @@ def settings_of_job(files, recipe: str, stage: str, *names: str, **cell: str):
             f"gives {found}: start the workflow again"
         )
     return settings
+
+
+def _check_stage(variant, stage: str):
+    if not variant.stages:  # pruned, or in another precision
+        whole = (variant.parent or variant.trained).name
+        raise ConfigError(f"variant {variant.name} has no stage {stage}: take {whole}")
+    if stage in TRAININGS and stage not in variant.stages:
+        made = ", ".join(variant.stages)
+        raise ConfigError(f"variant {variant.name} has no stage {stage}; known: {made}")
 
 
 def known(name, names, what, where="in this config"):

@@ -50,7 +50,9 @@ def settings_of(results: Path | None, config) -> Settings:
     runs = sorted((results / "config").glob("*.json"), key=lambda file: file.stat().st_mtime)
     if not runs:
         raise DataError(f"{results}/config holds no settings: name the results folder of a run")
-    return validate(read_json(runs[-1]) | {"results": str(results)})
+    with as_written(runs[-1]):
+        written = read_json(runs[-1]) | {"results": str(results)}
+    return validate(written)
 
 
 def export(settings: Settings, name: str, task: str, destination: Path, onnx: str | None = None):

@@ -110,8 +110,9 @@ def made(path) -> Path:
 
 
 def read_json(path):
+    path = made(path)
     try:
-        return json.loads(made(path).read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path} cannot be read ({in_one_line(error)}): replace it") from None
     except (ValueError, RecursionError) as error:

@@ -120,7 +120,7 @@ def _trainings(target: Target, settings: Settings) -> Iterator[Run]:
                 yield from _before(settings, "finetune", variant.name)
 
 
-def _before(settings, stage, model, task, seed) -> Iterator[Run]:
+def _before(settings, stage, model, task="", seed=0) -> Iterator[Run]:
     """What a training starts from, the first first."""
     before = recipes.before(settings, stage, model, task, seed)
     if before is None:

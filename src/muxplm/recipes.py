@@ -8,6 +8,7 @@ what else the grid holds; no training's holds what only evaluation reads. Import
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -71,10 +72,8 @@ def _text(settings: Settings) -> dict:
 @lru_cache
 def _files(folder: str, patterns: tuple[str, ...]) -> dict:
     """What tells other data under the same names: size and checksum, or where none is given the time."""
-    sums = {}
-    if (listed := Path(folder, "SHA256SUMS")).exists():
-        lines = (line.split(maxsplit=1) for line in listed.read_text().splitlines() if line.strip())
-        sums = {name.strip().removeprefix("*").removeprefix("./"): sha for sha, name in lines}
+    listed, line = Path(folder, "SHA256SUMS"), r"(?m)^(\S+)[ \t]+\*?(?:\./)?(.*\S)"
+    sums = {n: s for s, n in re.findall(line, listed.read_text())} if listed.exists() else {}
     found = sorted({file for pattern in patterns for file in Path(folder).glob(pattern)})
     names = {str(file.relative_to(folder)): file.stat() for file in found}
     return {n: [s.st_size, sums.get(n, s.st_mtime_ns)] for n, s in names.items()}

@@ -1,5 +1,7 @@
 """What the paper's authors published on the Hub, and for which variants of the grid. No torch."""
 
+from muxplm.files import DataError
+
 _SIZES = ("small", "base", "large")
 # Pre-trained, by family (and multiplexer, where it is not the default): the id, the sizes and the N it
 # exists for.
@@ -43,5 +45,13 @@ def released_id(variant) -> str | None:
 
 
 def published_id(variant, task: str) -> str:
-    """The same of the checkpoint fine-tuned on a task."""
-    return PUBLISHED[variant.family][0].format(n=variant.n, task=task)
+    """The same of the checkpoint fine-tuned on a task. DataError if there is none."""
+    hub_id, tasks = PUBLISHED.get(variant.family, ("", ()))
+    if task not in tasks or variant.size != "base":
+        there = "; ".join(
+            f"{family} base: {', '.join(on)}" for family, (_, on) in PUBLISHED.items()
+        )
+        raise DataError(
+            f"of {variant.name} no checkpoint fine-tuned on {task} was published: {there}"
+        )
+    return hub_id.format(n=variant.n, task=task)

@@ -109,6 +109,9 @@ class Model(Section):
     demultiplexer_layers: Positive = 2
 
 
+ADAM_BETAS = (0.9, 0.999)  # transformers' defaults; no setting changes them
+
+
 class Optimising(Section):
     """Of every training. `rows` is how many sequences the encoder sees per step: N x rows instances."""
 

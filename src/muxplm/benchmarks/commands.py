@@ -44,6 +44,8 @@ def inference(
         "precisions": _listed(precisions, "precisions", ("fp32", "bf16", "int8")),
         "engines": _listed(engines, "engines", ("torch", "onnxruntime")),
     }
+    if batch < (most := max(lists["n_values"])):
+        raise DataError(f"--batch {batch} does not fill a row of N = {most}: take {most} or more")
     check_output(output)
     from muxplm.benchmarks.inference import Plan, run_benchmark
 

@@ -51,7 +51,7 @@ def summary(results: str, cores: int) -> dict:
 
 def read(path: Path) -> list[dict]:
     """A job's seconds, core-seconds, start and end; nothing of a file that is not a job's figures."""
-    stage, name = named(str(path))
+    stage, name = named(str(path.absolute()))
     if stage not in STAGES:
         return []
     with path.open(newline="") as file:

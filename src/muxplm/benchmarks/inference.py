@@ -93,7 +93,7 @@ def run_benchmark(output: str, plan: Plan, tricks: bool):
             if tricks and precision != "int8"
             for version in time_versions(
                 *(task, precision, max(plan.n_values), plan.rounds, plan.batch, plan.length),
-                SIZES[size],
+                *(SIZES[size], _device()),
             )
         ],
     }

@@ -86,12 +86,12 @@ def logits_of(model):
     return lambda ids: model(ids).logits
 
 
-def time_versions(task, precision, n, rounds, batch, length, base) -> list[dict]:
+def time_versions(task, precision, n, rounds, batch, length, base, device) -> list[dict]:
     """What each version takes for `batch` instances, and how many times faster than the one before."""
     torch.manual_seed(0)
-    model = new_model(KINDS[task], base_config(n, base)).eval()
-    ids = torch.randint(base["vocab_size"], (batch // n * n, length))
-    with torch.inference_mode(), autocast(precision, "cpu"):
+    model = new_model(KINDS[task], base_config(n, base)).eval().to(device)
+    ids = torch.randint(base["vocab_size"], (batch // n * n, length), device=device)
+    with torch.inference_mode(), autocast(precision, device.type):
         runs = {name: partial(run, ids) for name, run in versions(model, precision).items()}
         seconds = time_interleaved(runs, rounds, 1)
     names, shared = list(runs), {"task": task, "precision": precision, "n": n}

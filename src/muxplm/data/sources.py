@@ -184,6 +184,7 @@ def _class_names(data: pa.Table, column: str) -> list[str] | None:
     """As `datasets` notes them beside a table, for a class or for a list of classes."""
     noted = json.loads((data.schema.metadata or {}).get(b"huggingface", "{}"))
     feature = noted.get("info", {}).get("features", {}).get(column, {})
+    feature = feature[0] if isinstance(feature, list) else feature  # [{...}]: older releases' lists
     return feature.get("feature", feature).get("names")
 
 

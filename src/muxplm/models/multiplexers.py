@@ -80,7 +80,8 @@ def bert_layer(config):
 
 def masked_layer(layer, hidden, mask):
     """One Transformer layer over (rows, length, E) in which nothing attends to masked positions."""
-    blocked = torch.finfo(hidden.dtype).min  # finite: a row of nothing but padding stays finite too
+    # Finite, in autocast's bfloat16 too, so that a row of nothing but padding stays finite.
+    blocked = max(torch.finfo(hidden.dtype).min, torch.finfo(torch.bfloat16).min)
     bias = (1 - mask[:, None, None, :].to(hidden.dtype)) * blocked
     return layer(hidden, attention_mask=bias)
 

@@ -177,6 +177,8 @@ def maxima(settings: Settings, averages: bool) -> str:
 
 def speed(sources: Sources) -> str:
     timed = sources.throughput
+    if timed["reference"] is None:
+        return "Speed-up: none, for no plain model was timed."
     return (
         f"Speed-up: over {timed['reference']}, median of the rounds with the lowest and the "
         f"highest, on {timed['device']}, {count(timed['threads'], 'thread')}, "

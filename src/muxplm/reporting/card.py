@@ -113,6 +113,8 @@ def _speed(settings: Settings, name: str) -> dict:
         path = Path(settings.paths.throughput(timed))
         if path.exists() and name in (content := read_json(path))["models"]:
             ratio = content["models"][name]["speedup"]["median"]
+            if ratio is None:  # no plain model was timed beside it
+                break
             keys = ("reference", "device")
             return {key: content[key] for key in keys} | {"speedup": f"{ratio:.1f}"}
     return {"speedup": None}

@@ -6,9 +6,8 @@ from muxplm.experiments import SIZES
 from muxplm.reporting import captions, paper
 from muxplm.reporting.cells import Sources
 from muxplm.reporting.layout import OURS, PAPER, Layout
+from muxplm.sections import ADAM_BETAS
 from muxplm.tasks import TASKS
-
-BETAS = (0.9, 0.999)  # transformers' defaults; no setting changes them
 
 
 def pretraining(sources: Sources) -> tuple[pd.DataFrame, Layout]:
@@ -20,7 +19,7 @@ def pretraining(sources: Sources) -> tuple[pd.DataFrame, Layout]:
     for family, size in _columns(sources):
         variant = next(v for v in sources.variants if (v.family, v.size) == (family, size))
         shape, training = settings.shapes[size], settings.training("pretrain", variant.name)
-        own = _pretraining_values(settings, shape, training)
+        own = _pretraining_values(settings, variant, shape, training)
         label = f"{variant.recipe.label} {size.upper()}"
         column = f"{variant.recipe.label}/{size.upper()}"
         cells[label, OURS] = [own[name] for name in rows]
@@ -49,8 +48,8 @@ def _plain(name: str) -> str:
     return name.replace("\\", "")  # the paper's table spells Greek letters as LaTeX does
 
 
-def _pretraining_values(settings, shape, training) -> dict[str, str]:
-    return _training_values(settings, training) | {
+def _pretraining_values(settings, variant, shape, training) -> dict[str, str]:
+    return _training_values(settings.model_of(variant.name), training) | {
         "Number of layers": f"{shape.layers}",
         "Hidden Size": f"{shape.hidden}",
         "FFN intermediate hidden size": f"{shape.intermediate}",
@@ -68,7 +67,7 @@ def _finetuning_values(settings) -> dict[str, str]:
     training = settings.finetune
     steps = {task: training.steps[task] for task in settings.tasks}
     by_steps = {n: [t for t in steps if steps[t] == n] for n in sorted(set(steps.values()))}
-    return _training_values(settings, training) | {
+    return _training_values(settings.model, training) | {
         "Learning rate decay": "Linear",
         "Warmup fraction": f"{training.warmup:g}",
         "Sequence Length": f"{settings.task_length}",
@@ -79,15 +78,15 @@ def _finetuning_values(settings) -> dict[str, str]:
     }
 
 
-def _training_values(settings, training) -> dict[str, str]:
+def _training_values(model, training) -> dict[str, str]:
     """What both stages have."""
     return {
         "Learning Rate": f"{training.learning_rate:g}",
         r"Adam \epsilon": f"{training.adam_epsilon:g}",
-        r"Adam \beta_1": f"{BETAS[0]}",
-        r"Adam \beta_2": f"{BETAS[1]}",
-        "Attention Dropout": f"{settings.model.dropout:g}",
-        "Dropout": f"{settings.model.dropout:g}",
+        r"Adam \beta_1": f"{ADAM_BETAS[0]}",
+        r"Adam \beta_2": f"{ADAM_BETAS[1]}",
+        "Attention Dropout": f"{model.dropout:g}",
+        "Dropout": f"{model.dropout:g}",
         "Weight Decay": f"{training.weight_decay:g}",
         "Batch Size": f"{training.rows * training.accumulation}",
     }

@@ -4,11 +4,12 @@
 and a manifest of both. It appears whole or not at all. Randomness has no state (see `rows`).
 """
 
+import errno
 import fcntl
 import os
 import shutil
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from muxplm.files import DataError
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW keeps of each parameter
 KEPT = 2  # should one be damaged, there is the one before it
+# What flock says on network disks that know no locks; there nothing keeps two trainings apart.
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EPERM, errno.EACCES)
 
 
 @dataclass
@@ -60,16 +63,18 @@ def _locked(lock: Path, may_wait: bool) -> int:
     """The descriptor of a file that no other process has locked."""
     while True:
         file = os.open(lock, os.O_RDWR | os.O_CREAT)
-        with suppress(PermissionError, NotImplementedError):  # some network disks know no locks
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if not may_wait:
-                    raise DataError(
-                        f"{lock} is held by another training: wait for its end, then run again"
-                    ) from None
-                print(f"{lock} is held by another training: waiting for its end", flush=True)
-                fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not may_wait:
+                raise DataError(
+                    f"{lock} is held by another training: wait for its end, then run again"
+                ) from None
+            print(f"{lock} is held by another training: waiting for its end", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
         # Who held it has removed it by now, and someone else may hold a new one.
         if lock.exists() and os.path.samestat(lock.stat(), os.fstat(file)):
             return file

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from muxplm.files import DataError
 from muxplm.precision import training_math
+from muxplm.sections import ADAM_BETAS
 from muxplm.training import checkpoints
 from muxplm.training.losses import part_of_loss
 from muxplm.training.processes import join, share_of
@@ -135,7 +136,9 @@ def train(
                 progress.validation_log.append({"step": progress.step, "loss": value})
                 report(validation_loss=value)
             stopped = processes.add([asked.is_set()]).item() > 0
-            if stopped or (progress.step % training.save_every == 0 and progress.step < steps):
+            # With `validation` an evaluation follows, in which a training must not be lost.
+            due = progress.step % training.save_every == 0 and progress.step < steps
+            if stopped or due or (progress.step == steps and validation is not None):
                 save()
     if stopped:
         if processes.rank == 0:
@@ -170,7 +173,7 @@ def adamw(parameters, training, others=()):
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
     ]
     groups += others
-    return torch.optim.AdamW(groups, eps=training.adam_epsilon, betas=(0.9, 0.999), fused=True)
+    return torch.optim.AdamW(groups, eps=training.adam_epsilon, betas=ADAM_BETAS, fused=True)
 
 
 def learning_rate(training, step: int, steps: int) -> float:

@@ -201,9 +201,6 @@ def statement(event: Frame, rng: Random, passive: float = 0.1) -> Tokens:
     return [*head, *_where(event, rng), "."]
 
 
-QUESTIONS = ("did", "who", "what", "where", "when", "why")
-
-
 def question(event: Frame, kind: str, rng: Random) -> Tokens:
     """The question of `kind` that `event` answers; 6 to 11 tokens. Negation is left out."""
     verb, object_ = say(event.verb, rng), say(event.object, rng)
