@@ -470,6 +470,7 @@ def test_pruned_rows_are_measured_beside_the_cited_ones(tmp_path):
 
 def test_hyper_parameters_are_those_in_force(tmp_path):
     change = {"pretrain": {"steps": 1234}, "finetune": {"learning_rate": 3.0e-5}}
+    change["overrides"] = {"mux-bert-large-n2": {"model": {"dropout": 0.3}}}
     settings = settings_for(tmp_path, **change)
     for name in ("table7", "table8"):
         tables.build(name, settings)
@@ -480,6 +481,7 @@ def test_hyper_parameters_are_those_in_force(tmp_path):
     large = rows["table7"]["Hyper-parameter"].index("MUX-BERT LARGE/ours")
     assert rows["table7"]["Train Steps"][large] == "1234"
     assert rows["table7"]["Train Steps"][large + 1] == "1M"
+    assert rows["table7"]["Dropout"][large] == "0.3" != rows["table7"]["Dropout"][large - 2]
     assert rows["table7"]["Hidden Size"][large] == str(settings.shapes["large"].hidden)
     assert rows["table8"]["Learning Rate"][0] == "3e-05"
     assert rows["table8"]["Sequence Length"] == [str(settings.task_length), "128"]
