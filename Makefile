@@ -1,5 +1,5 @@
 # Everything runs inside .venv, which is made on first use.
-#   make table1 CORES=8 CONFIG=config/local.yaml
+#   make table1 CORES=8 CONFIG=config/local.yaml DATA=DIR
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -9,11 +9,12 @@ SHELL := bash
 
 PYTHON ?= python3
 CORES ?= all
+# Files laid over config/config.yaml, and the folder of `data.source: local`.
 CONFIG ?=
+DATA ?=
 
-# A preset writes under results/<preset>, the default under results/ itself.
-PRESET := $(filter-out config,$(basename $(notdir $(CONFIG))))
-RESULTS ?= results$(PRESET:%=/%)
+# Where the last of CONFIG that says so writes.
+RESULTS ?= $(or $(shell sed -n 's/^results: *\([^ #]*\).*/\1/p' /dev/null $(CONFIG) 2> /dev/null | tail -n 1),results)
 
 # First on the path, so that the rules' shell commands find `muxplm`.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -21,27 +22,28 @@ export PYTHONNOUSERSITE := 1
 
 ENV := .venv/.installed
 SNAKEMAKE := .venv/bin/snakemake --cores $(CORES)
+SETTINGS := $(if $(CONFIG),--configfile $(CONFIG)) $(if $(DATA),--config data_folder=$(DATA))
 
 .PHONY: help table1 all report smoke test test-faults test-cluster docs lint pins clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
-table1: $(ENV) ## Regenerate Table 1 (CORES=all, CONFIG=config/config.yaml)
-	@$(SNAKEMAKE) $(if $(CONFIG),--configfile $(CONFIG)) -- $(RESULTS)/tables/table1.tex
+table1: $(ENV) ## Regenerate Table 1 (CORES=all, CONFIG=config/config.yaml, DATA=)
+	@$(SNAKEMAKE) $(SETTINGS) -- $(RESULTS)/tables/table1.tex
 	@cat $(RESULTS)/tables/table1.md
 
-all: $(ENV) ## Regenerate every table, every figure and the verdicts (CORES, CONFIG)
-	@$(SNAKEMAKE) $(if $(CONFIG),--configfile $(CONFIG)) -- all
+all: $(ENV) ## Regenerate every table, every figure and the verdicts (CORES, CONFIG, DATA)
+	@$(SNAKEMAKE) $(SETTINGS) -- all
 
 # What is there by now; make expands it when it comes to the recipe. `muxplm claims` writes its page over any part of
 # the results, but Snakemake wants all of them behind it: the page counts once the workflow has made it.
 FINISHED = $(wildcard $(RESULTS)/tables/*.html $(RESULTS)/figures/*.png) \
 	$(if $(wildcard $(RESULTS)/benchmarks/claims.tsv),$(RESULTS)/claims.html)
 
-report: $(ENV) ## One HTML page of what is finished: tables, figures, claims, run times (CONFIG)
+report: $(ENV) ## One HTML page of what is finished: tables, figures, claims, run times (CONFIG, DATA)
 	@$(if $(strip $(FINISHED)),,echo "nothing to report in $(RESULTS): make table1 or make all first" >&2; exit 1)
-	@$(SNAKEMAKE) $(if $(CONFIG),--configfile $(CONFIG)) --report $(RESULTS)/report.html -- $(FINISHED)
+	@$(SNAKEMAKE) $(SETTINGS) --report $(RESULTS)/report.html -- $(FINISHED)
 
 smoke: $(ENV) ## Run every rule, on tiny data
 	@$(SNAKEMAKE) --configfile config/smoke.yaml -- all

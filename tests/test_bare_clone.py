@@ -115,8 +115,28 @@ def test_a_run_is_planned(line, clone):
 
 @pytest.mark.parametrize("line", MADE)
 def test_a_target_is_there(line, clone):
-    done = run(clone, line.replace("make", "make --dry-run ENV=", 1))
+    """And what it asks of Snakemake, which is its own recipe's first line, can be planned."""
+    done = run(clone, line.replace("make", "make --dry-run ENV= SNAKEMAKE='snakemake -c 1'", 1))
     assert done.returncode == 0, done.stdout
+    asked = next((s for s in done.stdout.splitlines() if s.startswith("snakemake -c 1")), None)
+    if asked and "--report" not in asked:
+        done = run(clone, asked.replace("snakemake", "snakemake --quiet --dry-run", 1))
+        assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("files", "results"),
+    [
+        ("", "results"),
+        ("config/pruned.yaml", "results"),
+        ("config/mini.yaml config/mini-pruned.yaml", "results/mini"),
+        ("config/smoke.yaml", "results/smoke"),
+    ],
+)
+def test_make_knows_where_a_config_writes(files, results, clone):
+    done = run(clone, f"make --dry-run ENV= DATA=DIR table1 CONFIG='{files}'")
+    assert f"-- {results}/tables/table1.tex" in done.stdout.splitlines()[0]
+    assert ("--config data_folder=DIR" in done.stdout) and done.returncode == 0
 
 
 @pytest.mark.parametrize("line", PARSED)

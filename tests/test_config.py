@@ -124,6 +124,14 @@ def preset(path: Path) -> dict:
             {"pretrain": {"short": {"length": 8}}},
             "config: pretrain.short.steps: missing key",
         ),
+        (
+            {"families": ["mux-bert"], "instances": [1]},
+            "config: families, sizes, instances and tasks select no model",
+        ),
+        (
+            {"tokenizer": {"unused": 10}},
+            "config: tokenizer.unused: a prefix demultiplexer for N = 10 takes N + 1 spare ids, not 10",
+        ),
         # overrides
         (
             {"overrides": {"bert-base": {"pretrain": {"short": {"length": 5, "steps": 3}}}}},
@@ -145,6 +153,14 @@ def preset(path: Path) -> dict:
         (
             {"overrides": {"bert-base": {"finetune": {"rows": 0}}}},
             "config: overrides.bert-base.finetune.rows: input should be greater than or equal to 1",
+        ),
+        (
+            {"overrides": {"bert-base": {"prime": {"steps": "x"}}}},
+            "config: overrides.bert-base.prime.steps: 'x' is text, not a number",
+        ),
+        (
+            {"overrides": {"mux-bert-base-n2": {"prime": {"steps_per_instance": -300}}}},
+            "config: overrides.mux-bert-base-n2.prime.steps_per_instance: input should be greater",
         ),
         (
             {"overrides": {"bert-base": {"finetune": {"steps": {"sst2": 0}}}}},
@@ -224,6 +240,10 @@ def test_a_number_may_stand_as_text(change, read):
             "config: data_folder nowhere is not a folder",
         ),
         (
+            {"throughput": {"length": 33}},
+            "config: throughput.length 33 is above max_length 32",
+        ),
+        (
             {"data": {"source": "hub"}},
             "config: data.revisions lacks a commit of eriktks/conll2003, whose refs/convert/parquet",
         ),
@@ -236,7 +256,7 @@ def test_a_number_may_stand_as_text(change, read):
 def test_data_that_is_not_there_or_not_pinned_is_named_before_anything_runs(change, expected):
     with pytest.raises(ConfigError) as error:
         settings = validate(merged(change))
-        configuration.check_folder(settings)
+        configuration.check_run(settings)
         configuration.check_pins(settings)
     assert str(error.value).startswith(expected)
 
@@ -246,8 +266,21 @@ def test_data_that_is_not_there_or_not_pinned_is_named_before_anything_runs(chan
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_presets_are_valid(path):
-    settings = validate(preset(path))
-    assert settings.variants
+    """Laid over those that the command in the preset's own head names before it."""
+    named = re.search(r"^# .* --configfile (.*)$", path.read_text(), re.MULTILINE)
+    files = re.findall(r"config/(\S+)\.yaml", named[1] if named else path.name) or [path.stem]
+    assert files[-1] == path.stem
+    below = [yaml.safe_load((ROOT / f"config/{name}.yaml").read_text()) for name in files]
+    assert validate(merged(*below, {"data_folder": "somewhere"})).variants
+
+
+def test_numbers_of_the_command_line_are_numbers_in_overrides_too():
+    """Snakemake hands them over as text, and YAML reads 5e-5 so."""
+    changes = {"prime": {"steps": "40", "learning_rate": "5e-5"}, "pretrain": {"rows": "4"}}
+    settings = validate(merged({"overrides": {"mux-bert-base-n2": changes}}))
+    prime = settings.training("prime", "mux-bert-base-n2")
+    assert (prime.steps, prime.learning_rate) == (40 + 2 * settings.prime.steps_per_instance, 5e-5)
+    assert settings.training("pretrain", "mux-bert-base-n2").rows == 4
 
 
 def test_a_config_may_leave_out_what_the_one_below_overrides():

@@ -18,6 +18,7 @@ from muxplm import config, pinning
 from muxplm import hub as pins
 from muxplm.data import prepare, rows, sources, synthetic
 from muxplm.files import DataError, sha256
+from muxplm.model_config import prefix_token_ids
 from muxplm.tasks import TASKS
 
 ROOT = Path(__file__).parent.parent
@@ -505,9 +506,9 @@ def test_a_trimmed_vocabulary_splits_its_texts_as_before(prepared, tmp_path):
 
 def test_prefix_tokens(prepared):
     tokenizer = prepare.read_tokenizer(prepared)
-    ids = prepare.prefix_token_ids(tokenizer, 10)
+    ids = prefix_token_ids(tokenizer, 10)
     assert tokenizer.convert_ids_to_tokens(ids) == [f"[unused{i}]" for i in range(11)]
-    message = fault(prepare.prefix_token_ids, tokenizer, 16)
+    message = fault(prefix_token_ids, tokenizer, 16)
     assert "N = 16 needs 17 unused ids but the tokenizer has 16" in message
     assert "set tokenizer.unused to 17 or more" in message
 

@@ -303,6 +303,8 @@ IMPORTS = (
     "import muxplm",
     "import transformers, muxplm",
     "import muxplm.models.modeling",
+    "import muxplm.models.encoding",
+    "import muxplm.model_config",
     "import muxplm.batching",
     "import muxplm; from transformers import BertForMaskedLM, Trainer",
 )

@@ -206,6 +206,7 @@ def test_two_processes_of_the_command_prime_as_one(settings, tmp_path, monkeypat
     for key, weight in expected.items():
         torch.testing.assert_close(weights[key], weight, rtol=0, atol=1e-6, msg=key)
     run, expected = (read_json(folder / "run.json") for folder in (two, one))
+    assert (run["processes"], expected["processes"]) == (2, 1)
     assert run["validation"] == pytest.approx(expected["validation"], abs=1e-3)
     for found, entry in zip(run["log"], expected["log"], strict=True):
         assert found == pytest.approx(entry, abs=1e-5)

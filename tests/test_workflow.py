@@ -431,6 +431,44 @@ def test_a_gpu_is_asked_for_where_there_is_one(copy):
         copy.environment.update(environment)
 
 
+def test_a_training_has_a_process_for_each_gpu_that_it_gets(copy):
+    """Asked for more than this machine has, all of them; a cluster's nodes have others."""
+    environment = dict(copy.environment)
+    target = copy.settings().paths.checkpoint("prime", "mux-bert-base-n2")
+    try:
+        copy.environment["CUDA_VISIBLE_DEVICES"] = "0,1"
+        for flags, given in (([], 2), (["--executor", "slurm", "--jobs", "3"], 8)):
+            done = copy.snakemake(
+                *("-n", "--forceall", *flags),
+                change={"resources": {"prime": {"gpu": 8}}},
+                targets=[target],
+            )
+            (asked,) = re.findall(
+                r"^rule prime:\n(?:    .*\n)*?    resources: (.*)$", done.stdout, re.M
+            )
+            assert {f"gpu={given}", f"processes={given}"} <= set(asked.split(", "))
+    finally:
+        copy.environment.clear()
+        copy.environment.update(environment)
+
+
+def test_nothing_runs_beside_the_timing(copy):
+    done = copy.snakemake("-n", "--forceall", "--cores", "4")
+    threads = dict(re.findall(r"^rule (\w+):\n(?:    .*\n)*?    threads: (.*)$", done.stdout, re.M))
+    assert threads == {"throughput": "4"}  # one is not printed
+
+
+@pytest.mark.parametrize(
+    ("stage", "model"),
+    [("prime", "bert-base"), ("pretrain", "tmux-base-n2"), ("prime", "mux-bert-base-n2-prefix")],
+)
+def test_a_model_without_the_stage_or_trained_as_another_is_no_target(copy, stage, model):
+    assert model in copy.settings().variants
+    done = copy.snakemake("-n", targets=[copy.settings().paths.checkpoint(stage, model)])
+    assert done.returncode != 0 and "No rule to produce" in done.stdout
+    assert "Traceback" not in done.stdout and "KeyError" not in done.stdout
+
+
 # --- Mistakes and crashes ----------------------------------------------------------------------
 
 

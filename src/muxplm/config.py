@@ -48,7 +48,7 @@ def _with_numbers(raw: dict, error: ValidationError) -> dict | None:
     """
     found = merge({}, raw)
     changed = False
-    for problem in error.errors():
+    for problem in _located(error.errors()):
         parse = {"int_type": int, "float_type": float}.get(problem["type"])
         if parse is None or not isinstance(problem["input"], str):
             continue
@@ -66,6 +66,12 @@ def _with_numbers(raw: dict, error: ValidationError) -> dict | None:
             continue
         changed = True
     return found if changed else None
+
+
+def _located(problems: list[dict]) -> list[dict]:
+    """With those of overridden sections in the place of the one error that holds them."""
+    inner = [getattr(p.get("ctx", {}).get("error"), "problems", [p]) for p in problems]
+    return [problem for found in inner for problem in found]
 
 
 def load(files=()) -> Settings:
@@ -94,12 +100,17 @@ def schema() -> dict:
     } | Settings.model_json_schema()
 
 
-def check_folder(settings: Settings):
-    """ConfigError for a local mirror that is not there."""
+def check_run(settings: Settings):
+    """ConfigError for a local mirror that is not there, or for speed timed at a length of no model."""
     if settings.data.source == "local" and not Path(settings.data_folder).is_dir():
         raise ConfigError(
             f"config: data_folder {settings.data_folder} is not a folder: correct --config "
             "data_folder=DIR"
+        )
+    if settings.throughput.length > settings.max_length:
+        raise ConfigError(
+            f"config: throughput.length {settings.throughput.length} is above max_length "
+            f"{settings.max_length}, for which the models are built: lower the one or raise the other"
         )
 
 

@@ -1,8 +1,9 @@
 """From settings and a variant of the grid, of which models/ knows nothing, to a transformers config."""
 
-from transformers import AutoConfig
+from itertools import count
 
-from muxplm.data.prepare import prefix_token_ids
+from transformers import AutoConfig, PreTrainedTokenizerBase
+
 from muxplm.files import DataError
 from muxplm.mistakes import nearest
 from muxplm.models.encoding import DIALECTS
@@ -35,6 +36,18 @@ def model_config(settings, variant, tokenizer):
         dialect=variant.dialect,
         padded_length=None if dialect.masks_padding else settings.max_length,
     )
+
+
+def prefix_token_ids(tokenizer: PreTrainedTokenizerBase, n: int) -> list[int]:
+    """The N + 1 ids a prefix demultiplexer needs: one for each instance, then the prefix's pad."""
+    vocabulary = tokenizer.get_vocab()
+    unused = next(i for i in count() if f"[unused{i}]" not in vocabulary)
+    if unused < n + 1:
+        raise DataError(
+            f"the prefix demultiplexer for N = {n} needs {n + 1} unused ids but the tokenizer has "
+            f"{unused}: set tokenizer.unused to {n + 1} or more"
+        )
+    return [vocabulary[f"[unused{i}]"] for i in range(n + 1)]
 
 
 def check_parts(variants):

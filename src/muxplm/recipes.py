@@ -82,7 +82,8 @@ def _files(folder: str, patterns: tuple[str, ...]) -> dict:
 def tokenizer(settings: Settings) -> dict:
     wanted = settings.tokenizer
     if wanted.pretrained:
-        return _of("tokenizer", pretrained=[wanted.pretrained, wanted.revision])
+        version = wanted.revision or _files(wanted.pretrained, ("*",))  # of a folder, its files
+        return _of("tokenizer", pretrained=[wanted.pretrained, version])
     sizes = [wanted.vocab_size, wanted.unused, *(["trim"] if wanted.trim else [])]
     return _of("tokenizer", sizes=sizes, text=_text(settings))
 

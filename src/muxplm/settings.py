@@ -81,6 +81,11 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _complete(self):
+        if not self.variants:
+            raise ValueError(
+                "families, sizes, instances and tasks select no model: N = 1 is of the plain families, "
+                "N > 1 of the multiplexed ones"
+            )
         for size in self.sizes:
             if size not in self.shapes:
                 raise ValueError(f"shapes.{size} is missing although sizes lists {size}")
@@ -100,6 +105,12 @@ class Settings(Section):
                 )
         for stage in ("prime", "pretrain"):
             _check_short(stage, getattr(self, stage), self.max_length)
+        prefixed = [v.n for v in self.variants.values() if v.demultiplexer == "prefix"]
+        if not self.tokenizer.pretrained and self.tokenizer.unused <= max(prefixed, default=0):
+            raise ValueError(
+                f"tokenizer.unused: a prefix demultiplexer for N = {max(prefixed)} takes N + 1 spare "
+                f"ids, not {self.tokenizer.unused}"
+            )
         if self.precision in self.pruned.precisions:
             raise ValueError(
                 f"pruned.precisions: {self.precision} is the config's own precision: leave it out"
@@ -186,11 +197,11 @@ class Settings(Section):
 
     def training(self, stage: str, model: str):
         """The settings of one stage for one variant: overrides applied, `steps` in total."""
-        section = getattr(self, stage)
-        values = self._overridden(stage, model)
-        if more := values.pop("steps_per_instance", 0):
-            values["steps"] += more * self.variants[model].n
-        return type(section).model_validate(values)
+        section = type(getattr(self, stage)).model_validate(self._overridden(stage, model))
+        if more := getattr(section, "steps_per_instance", 0):
+            steps = section.steps + more * self.variants[model].n
+            section = section.model_copy(update={"steps": steps, "steps_per_instance": 0})
+        return section
 
     def resources_of(self, stage: str) -> Resources:
         return self.resources.get(stage, Resources())
@@ -229,9 +240,18 @@ def _check_overrides(settings: Settings, name: str, stages: dict):
             )
             _check_short(f"overrides.{name}.{stage}", changed, settings.max_length)
         except ValidationError as error:
-            raise ValueError(
-                f"overrides.{name}.{stage}.{explain(error.errors()[0], Settings)}"
-            ) from None
+            raise OverrideError(("overrides", name, stage), error.errors()) from None
+
+
+class OverrideError(ValueError):
+    """What is wrong with the section at `place` once it is overridden.
+
+    problems: pydantic's, with their places in the whole config.
+    """
+
+    def __init__(self, place: tuple[str, ...], problems: list[dict]):
+        super().__init__(f"{'.'.join(place)}.{explain(problems[0], Settings)}")
+        self.problems = [problem | {"loc": (*place, *problem["loc"])} for problem in problems]
 
 
 def _check_short(place: str, section, max_length: int):

@@ -10,7 +10,7 @@ from muxplm.stages import STAGES
 
 try:
     settings = configuration.validate(config)
-    configuration.check_folder(settings)
+    configuration.check_run(settings)
 except configuration.ConfigError as error:
     raise WorkflowError(str(error)) from None
 
@@ -26,14 +26,22 @@ paths = settings.paths
 variants = settings.variants
 CONFIG = paths.config(recipes.digest(settings.model_dump(mode="json")))
 GPUS = files.gpus()
-if GPUS:
+# What a run on this machine has to share; one that submits its jobs, up to `nodes` of them, has none.
+GPUS_HERE = 0 if workflow.resource_settings.nodes else GPUS
+if GPUS_HERE:
     # As many trainings at once as there are GPUs, unless the command line says otherwise.
-    workflow.global_resources.setdefault("gpu", GPUS)
+    workflow.global_resources.setdefault("gpu", GPUS_HERE)
 
 
 def models_of(*stages):
     """A wildcard's pattern: the variants whose cells one of these stages makes, None for another's."""
     return "|".join(name for name, v in variants.items() if v.last_stage in stages) or "(?!)"
+
+
+def trained_by(stage):
+    """The same of the variants that one of the earlier stages trains under their own names."""
+    names = (n for n, v in variants.items() if stage in v.stages)
+    return "|".join(n for n in names if lineage.trained_as(settings, stage, n) == n) or "(?!)"
 
 
 wildcard_constraints:
@@ -71,6 +79,8 @@ def resources_of(stage):
     gpu = wanted.gpu
     if gpu is None:
         gpu = min(1, GPUS) if STAGES[stage].computes else 0
+    if GPUS_HERE:  # Snakemake gives a job no more, and a training has a process for each
+        gpu = min(gpu, GPUS_HERE)
     return needed | ({"gpu": gpu} if gpu else {})
 
 

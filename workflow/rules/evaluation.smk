@@ -86,13 +86,15 @@ rule muxology:
     input:
         blocks=paths.blocks,
         tokenizer=paths.tokenizer,
-        checkpoint=paths.checkpoint("pretrain", "{model}"),
+        checkpoint=partial(starting_checkpoint, "finetune"),
     output:
         paths.muxology("{model}"),
     log:
         paths.log("muxology/{model}"),
     benchmark:
         paths.benchmark("muxology/{model}")
+    wildcard_constraints:
+        model=models_of("finetune"),
     threads: threads("muxology")
     resources:
         **resources_of("muxology"),

@@ -11,6 +11,8 @@ rule prime:
         paths.log("prime/{model}"),
     benchmark:
         paths.benchmark("prime/{model}")
+    wildcard_constraints:
+        model=trained_by("prime"),
     priority: urgency("prime")
     threads: threads("prime")
     resources:
@@ -34,6 +36,8 @@ rule pretrain:
         paths.log("pretrain/{model}"),
     benchmark:
         paths.benchmark("pretrain/{model}")
+    wildcard_constraints:
+        model=trained_by("pretrain"),
     priority: urgency("pretrain")
     threads: threads("pretrain")
     resources:

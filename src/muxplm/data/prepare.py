@@ -6,7 +6,7 @@ Each fills its folder as a whole or not at all.
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -66,18 +66,6 @@ def read_tokenizer(settings: Settings) -> PreTrainedTokenizerBase:
         raise DataError(
             f"{folder} is damaged ({in_one_line(error)}): delete the folder and run again"
         ) from None
-
-
-def prefix_token_ids(tokenizer: PreTrainedTokenizerBase, n: int) -> list[int]:
-    """The N + 1 ids a prefix demultiplexer needs: one for each instance, then the prefix's pad."""
-    vocabulary = tokenizer.get_vocab()
-    unused = next(i for i in count() if f"[unused{i}]" not in vocabulary)
-    if unused < n + 1:
-        raise DataError(
-            f"the prefix demultiplexer for N = {n} needs {n + 1} unused ids but the tokenizer has "
-            f"{unused}: set tokenizer.unused to {n + 1} or more"
-        )
-    return [vocabulary[f"[unused{i}]"] for i in range(n + 1)]
 
 
 def _pretrained(name: str, revision: str) -> PreTrainedTokenizerBase:

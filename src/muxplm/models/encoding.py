@@ -11,8 +11,9 @@ import inspect
 from dataclasses import dataclass
 
 import torch
+import transformers
 from torch.nn import functional as F
-from transformers import AutoModel, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import can_return_tuple
 
@@ -192,9 +193,11 @@ class MuxModel(MuxPreTrainedModel):
 
 def _build_encoder(config):
     """The encoder alone: where its class would add a pooling layer, it is left out."""
-    encoder_class = AutoModel._model_mapping[type(config)]
+    # Not imported above: loading the registry registers our models, which import this module.
+    registry = transformers.AutoModel
+    encoder_class = registry._model_mapping[type(config)]
     takes_pooler = "add_pooling_layer" in inspect.signature(encoder_class.__init__).parameters
-    return AutoModel.from_config(config, **({"add_pooling_layer": False} if takes_pooler else {}))
+    return registry.from_config(config, **({"add_pooling_layer": False} if takes_pooler else {}))
 
 
 def layers_of(encoder) -> list:

@@ -18,7 +18,7 @@ from muxplm.models.released.dialect import finetuning_changes
 from muxplm.tasks import TASKS
 from muxplm.training.checkpoints import alone, discard
 from muxplm.training.loop import train
-from muxplm.training.processes import is_first
+from muxplm.training.processes import is_first, join
 
 # Validation blocks whose loss is followed. Every N of the paper divides it; more of them would cost
 # more than 2 % of the default preset's shortest training.
@@ -103,6 +103,7 @@ def _train_and_save(settings, name, stage, objective, model, collate, path, reci
         "stage": stage,
         "model": name,
         "seconds": seconds,
+        "processes": join().count,
         "positions_per_step": training.rows * training.accumulation * settings.max_length,
         "validation": scores,
         "log": log,
@@ -178,7 +179,8 @@ def _finetune_cell(settings, name, task_name, seed, rows, tokenizer, path, recip
     )
     if is_first():
         record = {"stage": "finetune", "model": name, "task": task_name, "training_seed": seed}
-        trained.save(model, path, recipe, {**record, "seconds": seconds, "log": log})
+        record |= {"seconds": seconds, "processes": join().count, "log": log}
+        trained.save(model, path, recipe, record)
         discard(scratch)
 
 
