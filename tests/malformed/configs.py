@@ -9,6 +9,7 @@ import yaml
 from presets import merged
 
 from malformed import Case
+from malformed.world import MODEL
 from muxplm import config as configuration
 
 COMMAND = "table table1 --config bad.json"
@@ -71,14 +72,18 @@ def _wrong_values():
     raw = merged()
     schema = jsonschema.Draft202012Validator(configuration.schema())
     full = configuration.validate(raw).model_dump(mode="json")
+    sections = {stage: full[stage] for stage in ("model", "prime", "pretrain", "finetune")}
+    full["overrides"] = {MODEL: sections}
     for place, value in leaves(full):
         for wrong in WRONG:
             # Mappings are laid over one another: an empty one changes nothing.
             if wrong == {} and isinstance(value, dict):
                 continue
+            # The schema knows no overrides' contents; they are those of the sections themselves.
+            whole = place[2:] if place[0] == "overrides" and len(place) > 3 else place
             finite = not isinstance(wrong, float) or math.isfinite(wrong)
             # A JSON schema has no word for these.
-            if finite and schema.is_valid(merged(full, change_at(place, wrong))):
+            if finite and schema.is_valid(merged(full, change_at(whole, wrong))):
                 continue
             if not finite and not isinstance(value, int | float):
                 continue
