@@ -86,9 +86,13 @@ def clone(tmp_path_factory):
 
 
 def run(folder: Path, line: str) -> subprocess.CompletedProcess:
-    """By a shell, with the clone's own package; standard error among the output."""
+    """By a shell, with the clone's own package; standard error among the output.
+
+    What `make test` hands on to a make below it is left out: that one would say where it works.
+    """
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "PYTHONPATH": str(folder / "src")}
+    environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL")}
+    environment |= {"PATH": path, "PYTHONPATH": str(folder / "src")}
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.run(["bash", "-c", line], cwd=folder, env=environment, **streams)
 
