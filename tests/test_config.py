@@ -9,6 +9,7 @@ import yaml
 from presets import ROOT, merged
 
 from muxplm import config as configuration
+from muxplm import recipes
 from muxplm.config import ConfigError, validate
 
 PRESETS = sorted((ROOT / "config").glob("*.yaml"))
@@ -281,6 +282,27 @@ def test_numbers_of_the_command_line_are_numbers_in_overrides_too():
     prime = settings.training("prime", "mux-bert-base-n2")
     assert (prime.steps, prime.learning_rate) == (40 + 2 * settings.prime.steps_per_instance, 5e-5)
     assert settings.training("pretrain", "mux-bert-base-n2").rows == 4
+
+
+def test_a_rate_and_rows_depend_on_n():
+    """Known values; of a rate that grows with N a recipe says what it came to, and nothing else."""
+    changes = {"rows": 6, "learning_rate": 1e-3, "learning_rate_exponent": 0.5, "min_instances": 13}
+    settings = validate(merged({"finetune": changes, "pretrain": {"learning_rate_exponent": 1}}))
+    found = {n: settings.training("finetune", f"mux-bert-base-n{n}") for n in (2, 5, 10)}
+    assert [found[n].rows for n in (2, 5, 10)] == [7, 6, 6]
+    assert settings.training("finetune", "bert-base").rows == 13
+    rates = [found[n].learning_rate / 1e-3 for n in (2, 5, 10)]
+    assert rates == pytest.approx([1.41421, 2.23607, 3.16228], rel=1e-5)
+    pretrained = settings.training("pretrain", "mux-bert-base-n5")
+    assert pretrained.learning_rate == pytest.approx(5 * settings.pretrain.learning_rate)
+
+    spelt = {"rows": 7, "learning_rate": found[2].learning_rate}
+    plain = {"finetune": {"learning_rate_exponent": 0, "min_instances": 1} | spelt}
+    cell = ("mux-bert-base-n2", "sst2", 1)
+    same = validate(merged(plain, {"pretrain": {"learning_rate_exponent": 1}}))
+    assert recipes.finetune(settings, *cell) == recipes.finetune(same, *cell)
+    other = validate(merged({"finetune": changes | {"learning_rate_exponent": 0.4}}))
+    assert recipes.finetune(settings, *cell) != recipes.finetune(other, *cell)
 
 
 def test_a_config_may_leave_out_what_the_one_below_overrides():

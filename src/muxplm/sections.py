@@ -123,6 +123,20 @@ class Optimising(Section):
     accumulation: Positive = 1
     save_every: Positive = 1000
 
+    def of_instances(self, n: int):
+        """The same with what depends on N worked out: nothing here."""
+        return self
+
+
+class Scaled(Optimising):
+    """A step of N times as many instances has a steadier gradient and takes a larger rate."""
+
+    learning_rate_exponent: Annotated[float, Field(ge=0, le=1)] = 0.0  # rate x N to this power
+
+    def of_instances(self, n: int):
+        rate = self.learning_rate * n**self.learning_rate_exponent
+        return self.model_copy(update={"learning_rate": rate, "learning_rate_exponent": 0.0})
+
 
 class Short(Section):
     """The first `steps` see a block as rows of `length` tokens, as BERT's first ones did (its A.2)."""
@@ -131,7 +145,7 @@ class Short(Section):
     steps: Positive
 
 
-class Training(Optimising):
+class Training(Scaled):
     """On blocks: priming, pre-training."""
 
     steps: Positive
@@ -140,12 +154,26 @@ class Training(Optimising):
     mask_rate: Fraction = 0.15  # of tokens masked or replaced; unused in priming
     short: Short | None = None  # null: whole blocks from the first step on
 
+    def of_instances(self, n: int):
+        steps = self.steps + n * self.steps_per_instance
+        scaled = super().of_instances(n)
+        return scaled.model_copy(update={"steps": steps, "steps_per_instance": 0})
 
-class Finetuning(Optimising):
+
+class Finetuning(Scaled):
     """`steps` by task; `max_length` null means that of the blocks."""
 
     steps: dict[TaskName, Positive]
     max_length: Positive | None = None
+    min_instances: Positive = 1  # per step: more rows where N x rows would be fewer
+
+    def of_instances(self, n: int):
+        rows = max(self.rows, -(-self.min_instances // n))
+        return super().of_instances(n).model_copy(update={"rows": rows, "min_instances": 1})
+
+
+# What `learning_rate` and `rows` hold once N is known: no recipe names it besides.
+WORKED_OUT = {"learning_rate_exponent", "min_instances"}
 
 
 class Pruning(Optimising):

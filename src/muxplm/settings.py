@@ -196,12 +196,12 @@ class Settings(Section):
         return self.variants[name].precision or self.precision
 
     def training(self, stage: str, model: str):
-        """The settings of one stage for one variant: overrides applied, `steps` in total."""
+        """The settings of one stage for one variant: overrides applied, and what depends on N.
+
+        `steps` are in total, `rows` and `learning_rate` those of a step of this variant.
+        """
         section = type(getattr(self, stage)).model_validate(self._overridden(stage, model))
-        if more := getattr(section, "steps_per_instance", 0):
-            steps = section.steps + more * self.variants[model].n
-            section = section.model_copy(update={"steps": steps, "steps_per_instance": 0})
-        return section
+        return section.of_instances(self.variants[model].n)
 
     def resources_of(self, stage: str) -> Resources:
         return self.resources.get(stage, Resources())

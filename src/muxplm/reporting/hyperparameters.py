@@ -65,23 +65,34 @@ def _pretraining_values(settings, variant, shape, training) -> dict[str, str]:
 
 def _finetuning_values(settings) -> dict[str, str]:
     training = settings.finetune
-    steps = {task: training.steps[task] for task in settings.tasks}
-    by_steps = {n: [t for t in steps if steps[t] == n] for n in sorted(set(steps.values()))}
-    return _training_values(settings.model, training) | {
+    by_n = {
+        f"N = {n}": _training_values(settings.model, training.of_instances(n))
+        for n in settings.instances
+    }
+    names = next(iter(by_n.values()))
+    return {name: _by_value({n: by_n[n][name] for n in by_n}) for name in names} | {
         "Learning rate decay": "Linear",
         "Warmup fraction": f"{training.warmup:g}",
         "Sequence Length": f"{settings.task_length}",
-        "Train Steps": "; ".join(
-            f"{n} for {', '.join(TASKS[task].title for task in names)}"
-            for n, names in by_steps.items()
+        "Train Steps": _by_value(
+            {TASKS[task].title: training.steps[task] for task in settings.tasks}, always=True
         ),
     }
+
+
+def _by_value(values: dict, always=False) -> str:
+    """ "3 for A, C; 4 for B", from the smallest value on; one value of all is enough by itself."""
+    found = sorted(set(values.values()), key=float)
+    if len(found) == 1 and not always:
+        return f"{found[0]}"
+    named = {value: ", ".join(n for n, v in values.items() if v == value) for value in found}
+    return "; ".join(f"{value} for {names}" for value, names in named.items())
 
 
 def _training_values(model, training) -> dict[str, str]:
     """What both stages have."""
     return {
-        "Learning Rate": f"{training.learning_rate:g}",
+        "Learning Rate": f"{training.learning_rate:.3g}",
         r"Adam \epsilon": f"{training.adam_epsilon:g}",
         r"Adam \beta_1": f"{ADAM_BETAS[0]}",
         r"Adam \beta_2": f"{ADAM_BETAS[1]}",
