@@ -317,7 +317,7 @@ def test_a_config_may_leave_out_what_the_one_below_overrides():
 def test_only_the_default_owns_the_results_folder():
     folders = {path.stem: validate(preset(path)).results for path in PRESETS}
     # These go on from the models of the config below, and lie beside them.
-    laid_over = [name for name in folders if name.endswith("pruned") or name == "pretrainings"]
+    laid_over = [name for name in folders if name.endswith("pruned")] + ["pretrainings", "base"]
     assert {folders.pop(name) for name in laid_over} == {folders["config"]} == {"results"}
     others = [folder for name, folder in folders.items() if name != "config"]
     assert len(set(others)) == len(others)

@@ -11,10 +11,11 @@ from muxplm.cli import app
 PUBLISHED = ROOT / "docs/results"
 # mini.yaml last: its grid, with the pruned models that mini-pruned.yaml adds.
 MINI = ["config/mini-pruned.yaml", "config/mini.yaml", "data.yaml"]
+ONE_RATE = "one-rate"
 RUNS = {  # folder of results, configs
     "mini": ("results/mini", MINI),
-    "default": ("results", ["config/pruned.yaml"]),
-    "again": ("results", ["config/pretrainings.yaml"]),
+    ONE_RATE: (f"results/{ONE_RATE}", [f"config/{ONE_RATE}.yaml", "config/pruned.yaml"]),
+    "again": (f"results/{ONE_RATE}", [f"config/{ONE_RATE}.yaml", "config/pretrainings.yaml"]),
     "long-finetuning": ("results/long-finetuning", ["config/long-finetuning.yaml"]),
 }
 # The other way round: the grid of mini-pruned.yaml, whose models were timed beside the pruned ones.
