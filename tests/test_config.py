@@ -306,10 +306,10 @@ def test_a_rate_and_rows_depend_on_n():
 
 
 def test_a_config_may_leave_out_what_the_one_below_overrides():
-    override = {"overrides": {"electra-base": {"finetune": {"rows": 3}}}}
+    override = {"overrides": {"electra-base": {"finetune": {"rows": 300}}}}
     settings = validate(merged(override))
-    assert settings.training("finetune", "electra-base").rows == 3
-    assert settings.training("finetune", "bert-base").rows != 3
+    assert settings.training("finetune", "electra-base").rows == 300
+    assert settings.training("finetune", "bert-base").rows != 300
     for left_out in ({"families": ["mux-bert"]}, {"sizes": ["small"]}, {"instances": [2]}):
         assert "electra-base" not in validate(merged(override | left_out)).variants
 

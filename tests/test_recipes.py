@@ -75,7 +75,7 @@ def stages_of(cells) -> set:
 
 # A change of each setting, and the kinds of results that it repeats.
 TRAINED = {"learning_rate": 7.0e-4, "warmup": 0.3, "weight_decay": 0.1, "adam_epsilon": 1.0e-5}
-TRAINED |= {"rows": 7, "accumulation": 2}
+TRAINED |= {"rows": 70, "accumulation": 2}  # more rows than min_instances asks for
 SETTINGS = {
     # Where things lie, and how the work is scheduled.
     "results": ("elsewhere", set()),
@@ -225,7 +225,7 @@ def test_an_unused_source_decides_nothing():
 
 @pytest.mark.parametrize("stage", TRAININGS[:-1])
 def test_an_override_concerns_its_variant_from_its_stage_on(stage):
-    found = changed({"overrides": {MODEL: {stage: {"rows": 7}}}})
+    found = changed({"overrides": {MODEL: {stage: {"rows": 70}}}})
     later = {*TRAININGS[TRAININGS.index(stage) : -1], *SCORES}
     later |= {"muxology"} if stage != "finetune" else set()
     wanted = {(s, MODEL) for s in later} | {(s, PRUNED[0]) for s in PRUNING}

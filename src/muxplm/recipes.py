@@ -17,12 +17,9 @@ from pathlib import Path
 from muxplm import experiments, hub
 from muxplm.fingerprint import code_digest
 from muxplm.released_checkpoints import published_id, released_id
-from muxplm.sections import WORKED_OUT
+from muxplm.sections import SCHEDULE
 from muxplm.settings import Settings
 from muxplm.stages import STAGES
-
-# Of a training's settings: when a checkpoint is saved, and what N has made of other settings by now.
-SCHEDULE = {"save_every", *WORKED_OUT}
 
 
 def digest(recipe) -> str:

@@ -172,8 +172,8 @@ class Finetuning(Scaled):
         return super().of_instances(n).model_copy(update={"rows": rows, "min_instances": 1})
 
 
-# What `learning_rate` and `rows` hold once N is known: no recipe names it besides.
-WORKED_OUT = {"learning_rate_exponent", "min_instances"}
+# No recipe names when a checkpoint is saved, nor what is in `learning_rate` and `rows` once N is known.
+SCHEDULE = {"save_every", "learning_rate_exponent", "min_instances"}
 
 
 class Pruning(Optimising):
