@@ -130,13 +130,17 @@ def test_what_is_read_back_beside_a_training_is_counted():
 
 def test_flops_are_six_for_each_weight_and_position():
     # One very deep plain encoder: the head and the vocabulary hardly count beside it.
-    settings = read_settings(shapes={"base": {"layers": 64}}, finetune={"rows": 1})
+    settings = read_settings(
+        shapes={"base": {"layers": 64}}, finetune={"rows": 1, "min_instances": 1}
+    )
     variant = settings.variants["bert-base"]
     layers = 64 * costs.layer_parameters(variant, settings.shapes["base"])
     attention = 64 * 12 * 128 * 32 / 6  # per position: 12 x hidden x length, as 6 x weights
     seeds = len(settings.training_seeds)
     expected = 6 * (layers + attention) * 32 * settings.finetune.steps["sst2"] * seeds
-    by_task = read_settings(shapes={"base": {"layers": 64}}, finetune={"rows": 1}, bundle="task")
+    by_task = read_settings(
+        shapes={"base": {"layers": 64}}, finetune={"rows": 1, "min_instances": 1}, bundle="task"
+    )
     assert costs.job_flops(job("finetune", "bert-base/sst2"), by_task) == pytest.approx(expected)
 
 
@@ -166,7 +170,9 @@ def test_the_longest_chain_follows_the_files():
 
 
 def test_what_waits_for_a_job():
-    settings = read_settings(instances=[1, 2, 10])
+    settings = read_settings(
+        instances=[1, 2, 10], finetune={"min_instances": 1}
+    )  # as many rows at all N
     ahead, name = costs.seconds_ahead(settings), "mux-bert-base-n10"
     jobs = [job("prime", name), job("pretrain", name), job("score", f"{name}/averaged")]
     seconds = [costs.cost(j, settings).seconds for j in jobs]
