@@ -295,7 +295,7 @@ def test_the_plan_names_the_trainings_that_a_change_repeats(copy, monkeypatch):
     monkeypatch.chdir(copy.folder)
     for name in ("PATH", "PYTHONPATH"):
         monkeypatch.setenv(name, copy.environment[name])
-    content = {"overrides": {"bert-base": {"finetune": {"rows": 4}}}}
+    content = {"overrides": {"bert-base": {"finetune": {"rows": 24}}}}  # more than min_instances
     again, change = len(copy.would_run(content)), copy.write("rows.yaml", content)
     text = " ".join(plan.plan([*copy.configfiles, change], ["all"], []).split())
     assert "repeat (results exist): bert-base/averaged (finetune: settings changed)" in text
