@@ -291,6 +291,8 @@ def test_a_rate_and_rows_depend_on_n():
     found = {n: settings.training("finetune", f"mux-bert-base-n{n}") for n in (2, 5, 10)}
     assert [found[n].rows for n in (2, 5, 10)] == [7, 6, 6]
     assert settings.training("finetune", "bert-base").rows == 13
+    halved = validate(merged({"finetune": changes | {"accumulation": 2}}))
+    assert halved.training("finetune", "bert-base").rows == 7  # a pass; a step has two
     rates = [found[n].learning_rate / 1e-3 for n in (2, 5, 10)]
     assert rates == pytest.approx([1.41421, 2.23607, 3.16228], rel=1e-5)
     pretrained = settings.training("pretrain", "mux-bert-base-n5")

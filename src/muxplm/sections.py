@@ -168,7 +168,7 @@ class Finetuning(Scaled):
     min_instances: Positive = 1  # per step: more rows where N x rows would be fewer
 
     def of_instances(self, n: int):
-        rows = max(self.rows, -(-self.min_instances // n))
+        rows = max(self.rows, -(-self.min_instances // (n * self.accumulation)))
         return super().of_instances(n).model_copy(update={"rows": rows, "min_instances": 1})
 
 
