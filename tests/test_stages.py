@@ -46,7 +46,7 @@ CHANGES = {
     },
     "prime": TRAINING | {"steps": 5, "steps_per_instance": 0},
     "pretrain": TRAINING | {"steps": 5, "mask_rate": 0.25},
-    "finetune": TRAINING | {"steps": dict.fromkeys(TASKS, 3)},
+    "finetune": TRAINING | {"steps": dict.fromkeys(TASKS, 3), "min_instances": 1},
 }
 
 
