@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from matplotlib.figure import Figure
+from snakemake import benchmark
 from typer.testing import CliRunner
 
 from muxplm.benchmarks import dag, inference, inference_report, overhead, shapes, textbook, training
@@ -298,8 +299,8 @@ def fabricate(folder, jobs):
 
 
 RUN = {
-    "pretrain/a": (40, 30, 1040),  # from 1000
-    "pretrain/b": (50, 50, 1060),
+    "pretrain/a": (40, 11.25, 1040),  # from 1000; 15 s were sampled, so 75 % of a core
+    "pretrain/b": (50, 45, 1060),  # 45 s were sampled, so a core
     "finetune/a/all": (20, 0, 1080),  # too short for psutil: its seconds
 }
 
@@ -314,6 +315,33 @@ def test_a_runs_cost_by_stage(tmp_path, monkeypatch):
         {"stage": "finetune", "jobs": 1, "core_s": 20.0, "longest_s": 20.0},
     ]
     assert (found["core_s"], found["wall_s"], found["busy"]) == (100, 80, 100 / 160)
+
+
+def test_what_is_sampled_of_a_job_is_what_snakemake_looks_at(monkeypatch):
+    waiting, looks, now = [], [], 0.0
+
+    class Timer:  # in the place of Snakemake's, which waits
+        def __init__(self, interval, function):
+            self.interval, self.function = interval, function
+
+        def start(self):
+            waiting.append(self)
+
+    class Watch(benchmark.ScheduledPeriodicTimer):
+        def work(self):
+            looks.append(now)
+
+    monkeypatch.setattr(benchmark, "DaemonTimer", Timer)
+    Watch(benchmark.BENCHMARK_INTERVAL).start()
+    while now < 300:
+        timer = waiting.pop()
+        now += timer.interval
+        timer.function()
+    assert len(looks) > 35
+    for seconds in (0.4, 7.2, 14.9, 15.0, 26.0, 44.9, 45.0, 122.3, 299.0):
+        last = max(look for look in looks if look <= seconds)
+        often = seconds < 15
+        assert last <= dag.sampled(seconds) <= last + benchmark.BENCHMARK_INTERVAL_SHORT * often
 
 
 def test_what_a_stopped_training_had_done_before_counts(tmp_path):

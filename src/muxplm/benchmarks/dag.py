@@ -5,6 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pandas
+from snakemake.benchmark import BENCHMARK_INTERVAL, BENCHMARK_INTERVAL_SHORT
 
 from muxplm.dryrun import named
 from muxplm.files import DataError, read_json, write_json
@@ -25,9 +26,8 @@ def run_benchmark(output: str, results: str, than: str | None, cores: int):
 def summary(results: str, cores: int) -> dict:
     """By stage the jobs, their core-seconds and the longest; how much of the cores a run kept busy.
 
-    A job that took less than psutil's sampling shows has its seconds for core-seconds. Of a training
-    that was stopped and went on, all parts count. The run is taken to last from the first job's start
-    to the last one's end, so `wall_s` and `busy` are of use only if it was not interrupted.
+    Of a training that was stopped and went on, all parts count. The run is taken to last from the first
+    job's start to the last one's end, so `wall_s` and `busy` are of use only if it was not interrupted.
     """
     jobs = [
         job for path in sorted(Path(results, "benchmarks").rglob("*.tsv")) for job in read(path)
@@ -61,9 +61,20 @@ def read(path: Path) -> list[dict]:
     except (KeyError, ValueError):
         return []
     end = path.stat().st_mtime
-    core = core or seconds
+    core = core * seconds / sampled(seconds) or seconds  # 0: too short for psutil
     times = {"s": seconds, "core_s": core, "start": end - seconds, "end": end}
     return [{"stage": stage, "model": name.split("/")[0], **times}]
+
+
+def sampled(seconds: float) -> float:
+    """How much of a job Snakemake's figure of its processor time covers.
+
+    Snakemake looks every half second, 30 times, and then every 30 s: up to 30 s at a job's end are in
+    no sample, so a figure is scaled from what it covers to the whole.
+    """
+    often = BENCHMARK_INTERVAL * BENCHMARK_INTERVAL_SHORT
+    looks = max(0.0, seconds - often) // BENCHMARK_INTERVAL
+    return min(seconds, often + looks * BENCHMARK_INTERVAL)
 
 
 def add_earlier_parts(jobs: list[dict], results: str):
