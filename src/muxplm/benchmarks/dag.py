@@ -61,7 +61,7 @@ def read(path: Path) -> list[dict]:
     except (KeyError, ValueError):
         return []
     end = path.stat().st_mtime
-    core = core * seconds / sampled(seconds) or seconds  # 0: too short for psutil
+    core = core * seconds / sampled(seconds) if core else seconds  # 0: too short for psutil
     times = {"s": seconds, "core_s": core, "start": end - seconds, "end": end}
     return [{"stage": stage, "model": name.split("/")[0], **times}]
 
