@@ -363,7 +363,8 @@ def test_what_a_stopped_training_had_done_before_counts(tmp_path):
 
 def test_two_runs_side_by_side(tmp_path):
     fabricate(tmp_path / "now", RUN)
-    fabricate(tmp_path / "then", {"pretrain/a": (100, 100, 2000), "prime/a": (100, 100, 2000)})
+    whole = (100, 75, 2000)  # a core, in the 75 s that are sampled
+    fabricate(tmp_path / "then", {"pretrain/a": whole, "prime/a": whole})
     output = tmp_path / "dag.json"
     command = ["benchmark", "dag", str(tmp_path / "now"), "--than", str(tmp_path / "then")]
     done = CliRunner().invoke(app, [*command, "--output", str(output), "--cores", "2"])
