@@ -286,25 +286,43 @@ def test_numbers_of_the_command_line_are_numbers_in_overrides_too():
 
 def test_a_rate_and_rows_depend_on_n():
     """Known values; of a rate that grows with N a recipe says what it came to, and nothing else."""
-    changes = {"rows": 6, "learning_rate": 1e-3, "learning_rate_exponent": 0.5, "min_instances": 13}
+    changes = {"rows": 6, "learning_rate": 1e-3, "min_instances": 13}
+    changes["learning_rate_exponent"] = {"ner": 0.5, "sst2": 0.5}
     settings = validate(merged({"finetune": changes, "pretrain": {"learning_rate_exponent": 1}}))
     found = {n: settings.training("finetune", f"mux-bert-base-n{n}") for n in (2, 5, 10)}
     assert [found[n].rows for n in (2, 5, 10)] == [7, 6, 6]
     assert settings.training("finetune", "bert-base").rows == 13
     halved = validate(merged({"finetune": changes | {"accumulation": 2}}))
     assert halved.training("finetune", "bert-base").rows == 7  # a pass; a step has two
-    rates = [found[n].learning_rate / 1e-3 for n in (2, 5, 10)]
+    tagged = {n: settings.training("finetune", f"mux-bert-base-n{n}", "ner") for n in found}
+    assert {n: tagged[n].rows for n in found} == {n: found[n].rows for n in found}
+    rates = [tagged[n].learning_rate / 1e-3 for n in (2, 5, 10)]
     assert rates == pytest.approx([1.41421, 2.23607, 3.16228], rel=1e-5)
     pretrained = settings.training("pretrain", "mux-bert-base-n5")
     assert pretrained.learning_rate == pytest.approx(5 * settings.pretrain.learning_rate)
 
-    spelt = {"rows": 7, "learning_rate": found[2].learning_rate}
-    plain = {"finetune": {"learning_rate_exponent": 0, "min_instances": 1} | spelt}
+    spelt = {"rows": 7, "learning_rate": tagged[2].learning_rate}
+    plain = {"finetune": {"learning_rate_exponent": {"sst2": 0}, "min_instances": 1} | spelt}
     cell = ("mux-bert-base-n2", "sst2", 1)
     same = validate(merged(plain, {"pretrain": {"learning_rate_exponent": 1}}))
     assert recipes.finetune(settings, *cell) == recipes.finetune(same, *cell)
-    other = validate(merged({"finetune": changes | {"learning_rate_exponent": 0.4}}))
+    other = validate(merged({"finetune": changes | {"learning_rate_exponent": {"sst2": 0.4}}}))
     assert recipes.finetune(settings, *cell) != recipes.finetune(other, *cell)
+
+
+def test_an_exponent_is_of_its_task_alone():
+    by_task, without = (
+        validate(merged({"finetune": {"learning_rate_exponent": {"ner": e, "pos": 0, "sst2": 0}}}))
+        for e in ("0.5", 0)  # text, as Snakemake hands over
+    )
+    rate = without.finetune.learning_rate
+    for task, grown in {"ner": 5**0.5, "pos": 1, "sst2": 1}.items():
+        cell = ("mux-bert-base-n5", task)
+        assert by_task.training("finetune", *cell).learning_rate == pytest.approx(rate * grown)
+        same = recipes.finetune(by_task, *cell, 1) == recipes.finetune(without, *cell, 1)
+        assert same == (grown == 1)
+    tables = [recipes.report(settings, "tables", "table8") for settings in (by_task, without)]
+    assert tables[0] != tables[1]
 
 
 def test_a_config_may_leave_out_what_the_one_below_overrides():

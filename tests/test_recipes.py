@@ -157,7 +157,7 @@ SETTINGS = {
     "finetune.steps.sst2": (7, AFTER | REPORT),
     "prime.learning_rate_exponent": (0.25, MODELS | REPORT),
     "pretrain.learning_rate_exponent": (0.25, AFTER_PRETRAINING | REPORT),
-    "finetune.learning_rate_exponent": (0.25, AFTER | REPORT),
+    "finetune.learning_rate_exponent.sst2": (0.25, AFTER | REPORT),
     "finetune.min_instances": (100, AFTER | REPORT),
     **{f"prime.{key}": (value, MODELS | REPORT) for key, value in TRAINED.items()},
     **{f"pretrain.{key}": (v, AFTER_PRETRAINING | REPORT) for key, v in TRAINED.items()},
@@ -197,7 +197,8 @@ def test_every_setting_is_classified():
             listed |= {f"{key}.length", f"{key}.steps"}
             continue
         steps = ("finetune.steps", "prune.steps", "prune.final_steps")
-        for name in (*steps, "data.synthetic.train_rows"):
+        by_task = (*steps, "finetune.learning_rate_exponent", "data.synthetic.train_rows")
+        for name in by_task:
             key = name if key.startswith(f"{name}.") else key
         listed.add(key)
     assert listed == set(leaves(schema, schema["$defs"]))
@@ -237,9 +238,10 @@ def test_an_override_that_says_the_default_changes_no_training():
     assert changed({"overrides": {PLAIN: {"finetune": {"rows": rows}}}}) <= {("tables", "table1")}
 
 
-def test_one_tasks_rows_or_steps_concern_that_task_alone():
+def test_one_tasks_rows_steps_or_exponent_concern_that_task_alone():
     for change in (
         {"finetune": {"steps": {"rte": 7}}},
+        {"finetune": {"learning_rate_exponent": {"rte": 0.25}}},
         {"data": {"synthetic": {"train_rows": {"rte": 7}}}},
     ):
         cells = {cell for cell in changed(change) if cell[0] in ("task_data", *AFTER)}

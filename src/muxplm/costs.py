@@ -120,8 +120,8 @@ def training_flops(stage: str, model: str, settings: Settings) -> float:
 
 def finetuning_flops(model: str, task: str, settings: Settings) -> float:
     """One training on one task."""
-    training = settings.training("finetune", model)
-    rows = training.rows * training.accumulation * training.steps[task]
+    training = settings.training("finetune", model, task)
+    rows = training.rows * training.accumulation * training.steps
     forward, variant = _task_flops(model, task, settings), settings.variants[model]
     if variant.recipe.finetune_retrieval:  # T-MUX reads its tokens back beside the task
         forward += head_flops(variant, settings, "retrieval", settings.task_length)

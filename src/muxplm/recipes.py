@@ -147,11 +147,11 @@ def _training_on_blocks(settings, stage, model, ignored=frozenset()) -> dict:
 
 def finetune(settings: Settings, model: str, task: str, seed: int) -> dict:
     """Of one cell, whatever other cells its job trains."""
-    training = settings.training("finetune", model).model_dump(exclude=SCHEDULE | {"max_length"})
+    training = settings.training("finetune", model, task)
     content = {
         "model": _model(settings, model),
         "retrieval_rate": settings.variants[model].recipe.finetune_retrieval,
-        "training": training | {"steps": training["steps"][task]},
+        "training": training.model_dump(exclude=SCHEDULE | {"max_length"}),
     }
     return _of_cell(settings, "finetune", model, task, seed, content)
 
@@ -310,7 +310,7 @@ def report(settings: Settings, stage: str, *names: str) -> dict:
             settings.shapes[variant.size].model_dump(),
             settings.model_of(name).model_dump(),
             *(
-                settings.training(s, name).model_dump(exclude=SCHEDULE)
+                settings.training(s, name).model_dump(exclude={"save_every"})
                 for s in (*variant.trained.stages, variant.trained.last_stage)
             ),
             name in settings.overrides,

@@ -123,19 +123,12 @@ class Optimising(Section):
     accumulation: Positive = 1
     save_every: Positive = 1000
 
-    def of_instances(self, n: int):
-        """The same with what depends on N worked out: nothing here."""
+    def of_instances(self, n: int, task: str | None = None):
+        """The same with what depends on N and on the task worked out: nothing here."""
         return self
 
 
-class Scaled(Optimising):
-    """A step of N times as many instances has a steadier gradient and takes a larger rate."""
-
-    learning_rate_exponent: Annotated[float, Field(ge=0, le=1)] = 0.0  # rate x N to this power
-
-    def of_instances(self, n: int):
-        rate = self.learning_rate * n**self.learning_rate_exponent
-        return self.model_copy(update={"learning_rate": rate, "learning_rate_exponent": 0.0})
+Exponent = Annotated[float, Field(ge=0, le=1)]
 
 
 class Short(Section):
@@ -145,31 +138,46 @@ class Short(Section):
     steps: Positive
 
 
-class Training(Scaled):
+class Training(Optimising):
     """On blocks: priming, pre-training."""
 
     steps: Positive
+    learning_rate_exponent: Exponent = 0.0  # rate x N to this power, for a step of N times as much
     steps_per_instance: Annotated[int, Field(ge=0)] = 0  # N times as many are added to `steps`
     adam_epsilon: Rate = 1.0e-6
     mask_rate: Fraction = 0.15  # of tokens masked or replaced; unused in priming
     short: Short | None = None  # null: whole blocks from the first step on
 
-    def of_instances(self, n: int):
-        steps = self.steps + n * self.steps_per_instance
-        scaled = super().of_instances(n)
-        return scaled.model_copy(update={"steps": steps, "steps_per_instance": 0})
+    def of_instances(self, n: int, task: str | None = None):
+        change = {"steps": self.steps + n * self.steps_per_instance, "steps_per_instance": 0}
+        rate = self.learning_rate * n**self.learning_rate_exponent
+        change |= {"learning_rate": rate, "learning_rate_exponent": 0.0}
+        return self.model_copy(update=change)
 
 
-class Finetuning(Scaled):
-    """`steps` by task; `max_length` null means that of the blocks."""
+class OfTask(Optimising):
+    """A fine-tuning of one task by a model of one N."""
+
+    steps: Positive
+    max_length: Positive | None = None
+
+
+class Finetuning(Optimising):
+    """`steps` by task, exponents too; `max_length` null means that of the blocks."""
 
     steps: dict[TaskName, Positive]
+    learning_rate_exponent: dict[TaskName, Exponent] = {}  # as in `Training`; 0 for others
     max_length: Positive | None = None
     min_instances: Positive = 1  # per step: more rows where N x rows would be fewer
 
-    def of_instances(self, n: int):
+    def of_instances(self, n: int, task: str | None = None):
+        """An `OfTask`; without a task the same section, in which the rows are those of N."""
         rows = max(self.rows, -(-self.min_instances // (n * self.accumulation)))
-        return super().of_instances(n).model_copy(update={"rows": rows, "min_instances": 1})
+        if not task:
+            return self.model_copy(update={"rows": rows, "min_instances": 1})
+        rate = self.learning_rate * n ** self.learning_rate_exponent.get(task, 0.0)
+        values = self.model_dump(exclude={"learning_rate_exponent", "min_instances"})
+        return OfTask(**values | {"rows": rows, "learning_rate": rate, "steps": self.steps[task]})
 
 
 # No recipe names when a checkpoint is saved, nor what is in `learning_rate` and `rows` once N is known.

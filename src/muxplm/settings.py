@@ -195,13 +195,14 @@ class Settings(Section):
         """In which a variant is scored and timed."""
         return self.variants[name].precision or self.precision
 
-    def training(self, stage: str, model: str):
+    def training(self, stage: str, model: str, task: str | None = None):
         """The settings of one stage for one variant: overrides applied, and what depends on N.
 
-        `steps` are in total, `rows` and `learning_rate` those of a step of this variant.
+        `steps` are in total, `rows` and `learning_rate` those of a step of this variant; of
+        fine-tuning, steps and rate are one task's if it is named, and by task otherwise.
         """
         section = type(getattr(self, stage)).model_validate(self._overridden(stage, model))
-        return section.of_instances(self.variants[model].n)
+        return section.of_instances(self.variants[model].n, task)
 
     def resources_of(self, stage: str) -> Resources:
         return self.resources.get(stage, Resources())

@@ -71,6 +71,7 @@ def _finetuning_values(settings) -> dict[str, str]:
     }
     names = next(iter(by_n.values()))
     return {name: _by_value({n: by_n[n][name] for n in by_n}) for name in names} | {
+        "Learning Rate": _rates(settings),
         "Learning rate decay": "Linear",
         "Warmup fraction": f"{training.warmup:g}",
         "Sequence Length": f"{settings.task_length}",
@@ -78,6 +79,18 @@ def _finetuning_values(settings) -> dict[str, str]:
             {TASKS[task].title: training.steps[task] for task in settings.tasks}, always=True
         ),
     }
+
+
+def _rates(settings) -> str:
+    """By N, once for all tasks or for each group of tasks: "A, B: 3. C: 3 for N = 1; 4 for N = 2"."""
+    groups = {}
+    for task in settings.tasks:
+        by_n = {n: settings.finetune.of_instances(n, task) for n in settings.instances}
+        rates = _by_value({f"N = {n}": f"{by_n[n].learning_rate:.3g}" for n in by_n})
+        groups.setdefault(rates, []).append(TASKS[task].title)
+    if len(groups) == 1:
+        return next(iter(groups))
+    return ". ".join(f"{', '.join(titles)}: {rates}" for rates, titles in groups.items())
 
 
 def _by_value(values: dict, always=False) -> str:

@@ -150,7 +150,7 @@ def _cell(settings, stage: str, name: str, task_name: str, seed: int) -> tuple[s
 
 def _finetune_cell(settings, name, task_name, seed, rows, tokenizer, path, recipe, scratch):
     task = TASKS[task_name]
-    variant, training = settings.variants[name], settings.training("finetune", name)
+    variant, training = settings.variants[name], settings.training("finetune", name, task_name)
     torch.manual_seed(seed)
     changes = label_names(task)
     if variant.recipe.multiplexed:
@@ -170,7 +170,7 @@ def _finetune_cell(settings, name, task_name, seed, rows, tokenizer, path, recip
         rows,
         PadRows(tokenizer.pad_token_id, changes.get("padded_length")),
         training,
-        steps=training.steps[task.name],
+        steps=training.steps,
         instances=variant.n,
         seed=seed,
         precision=settings.precision,
