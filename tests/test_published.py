@@ -1,29 +1,11 @@
 """What docs/results shows is what this code makes of the numbers that lie beside it."""
 
-import shutil
+from pathlib import Path
 
+import published
 import pytest
-from presets import ROOT
-from typer.testing import CliRunner
+from published import PUBLISHED, RUNS
 
-from muxplm.cli import app
-
-PUBLISHED = ROOT / "docs/results"
-# mini.yaml last: its grid, with the pruned models that mini-pruned.yaml adds.
-MINI = ["config/mini-pruned.yaml", "config/mini.yaml", "data.yaml"]
-ONE_RATE = "one-rate"
-RUNS = {  # folder of results, configs
-    "default": ("results", ["config/base.yaml"]),
-    "mini": ("results/mini", MINI),
-    ONE_RATE: (f"results/{ONE_RATE}", [f"config/{ONE_RATE}.yaml", "config/pruned.yaml"]),
-    "again": (f"results/{ONE_RATE}", [f"config/{ONE_RATE}.yaml", "config/pretrainings.yaml"]),
-    "long-finetuning": ("results/long-finetuning", ["config/long-finetuning.yaml"]),
-}
-# The other way round: the grid of mini-pruned.yaml, whose models were timed beside the pruned ones.
-OTHERWISE = {
-    ("mini", table): ["config/mini.yaml", "config/mini-pruned.yaml", "data.yaml"]
-    for table in ("pruning", "budgets")
-}
 TABLES = [(run, path.stem) for run in RUNS for path in sorted(PUBLISHED.glob(f"{run}/tables/*.md"))]
 
 
@@ -34,22 +16,18 @@ def folder(tmp_path_factory):
 
     def of(run):
         if run not in made:
-            made[run] = folder = tmp_path_factory.mktemp(run)
-            shutil.copytree(PUBLISHED / run / "records", folder / RUNS[run][0])
-            (folder / "config").symlink_to(ROOT / "config")
-            (folder / "data.yaml").write_text("data_folder: nowhere\n")
+            made[run] = tmp_path_factory.mktemp(run)
+            published.unpack(run, made[run])
         return made[run]
 
     return of
 
 
-def make(folder, monkeypatch, run, *command: str):
+def make(folder, monkeypatch, run, *command: str) -> Path:
     monkeypatch.chdir(folder(run))
-    results, configs = RUNS[run]
-    configs = OTHERWISE.get((run, command[-1]), configs)
-    done = CliRunner().invoke(app, [*command, *(part for c in configs for part in ("--config", c))])
+    done = published.make(run, *command)
     assert done.exit_code == 0, done.output
-    return folder(run) / results
+    return folder(run) / RUNS[run][0]
 
 
 @pytest.mark.parametrize(("run", "name"), TABLES)

@@ -483,7 +483,7 @@ def test_hyper_parameters_are_those_in_force(tmp_path):
     assert rows["table7"]["Train Steps"][large + 1] == "1M"
     assert rows["table7"]["Dropout"][large] == "0.3" != rows["table7"]["Dropout"][large - 2]
     assert rows["table7"]["Hidden Size"][large] == str(settings.shapes["large"].hidden)
-    # An exponent of the rate for tagging alone: sentence tasks keep one rate, NER and POS have one for each N.
+    # The larger rate at larger N is tagging's alone.
     sentences, tagging = rows["table8"]["Learning Rate"][0].split(". ")
     assert sentences.startswith("MNLI, ") and sentences.endswith(": 3e-05")
     assert tagging.startswith("NER, POS: 3e-05 for N = 1; 4.24e-05 for N = 2; ")
