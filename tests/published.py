@@ -25,7 +25,7 @@ PUBLISHED = ROOT / "docs/results"
 MINI = ["config/mini-pruned.yaml", "config/mini.yaml", "data.yaml"]
 ONE_RATE = "one-rate"
 RUNS = {  # folder of results, configs
-    "default": ("results", ["config/base.yaml"]),
+    "default": ("results", ["config/config.yaml"]),
     "mini": ("results/mini", MINI),
     ONE_RATE: (f"results/{ONE_RATE}", [f"config/{ONE_RATE}.yaml", "config/pruned.yaml"]),
     "again": (f"results/{ONE_RATE}", [f"config/{ONE_RATE}.yaml", "config/pretrainings.yaml"]),
